@@ -1,0 +1,1 @@
+"""Sampling: schedules, samplers, noise and noise paths. Pure maths, no networks."""
