@@ -1,0 +1,1 @@
+"""Commands. Heavy things are imported inside a command."""

@@ -1,0 +1,1 @@
+"""The bench: lends components within a byte budget."""

@@ -1,0 +1,1 @@
+"""Prompts: parsing, chunks, conditionings."""

@@ -1,0 +1,1 @@
+"""Reading weights: file formats, layouts, LoRA."""

@@ -1,0 +1,143 @@
+"""What a store keeps: jobs, attempts, artifacts, uploads, checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from safelight.core.states import AttemptEnd, JobState
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """What is submitted. `request`: as asked; `resolved`: complete; both JSON objects.
+
+    `model_key`: which weights it runs on (for the dispatcher). `idempotency_key` and `fingerprint` (a hash of the
+    request's body) make a repeated submission the same job. `not_before`, `deadline`: seconds since the epoch.
+    """
+
+    id: str
+    owner: str
+    operation: str
+    request: dict[str, Any]
+    resolved: dict[str, Any]
+    fingerprint: str
+    model_key: str = ""
+    idempotency_key: str | None = None
+    priority: int = 0
+    tags: tuple[str, ...] = ()
+    worker: str | None = None
+    not_before: float | None = None
+    deadline: float | None = None
+    retry_of: str | None = None
+    bytes_needed: int = 0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try. `number` from 1 is the fencing token: writers carry it, stale ones are refused."""
+
+    number: int
+    worker: str
+    started_at: float
+    ended_at: float | None = None
+    end: AttemptEnd | None = None
+    kind: str = ""
+    message: str = ""
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished file of a job. `sha256` names the content-addressed file under the artifacts folder."""
+
+    id: str
+    job_id: str
+    index: int
+    owner: str
+    sha256: str
+    media_type: str
+    bytes: int
+    width: int
+    height: int
+    seed: int
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A picture a client gave us, content-addressed: its id is its SHA-256."""
+
+    id: str
+    owner: str
+    media_type: str
+    bytes: int
+    width: int
+    height: int
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a job can go on: a folder of safetensors under the data folder, written by `attempt`."""
+
+    job_id: str
+    attempt: int
+    folder: str
+    step: int
+    at: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """The durable record. Times are seconds since the epoch, UTC.
+
+    `attempt`: number of the current or last attempt, 0 before the first. `charged_errors`, `charged_crashes`: what
+    counts against it. `alone`: a suspect, runs alone until its next checkpoint. `passed_over`: how often the
+    dispatcher let another go first. `cancel_requested`, `pause_requested`: the owner's wish while it runs.
+    `timings`: seconds per stage. `failure`: {kind, message, hint, trace}.
+    """
+
+    id: str
+    owner: str
+    operation: str
+    state: JobState
+    request: dict[str, Any]
+    resolved: dict[str, Any]
+    priority: int
+    tags: tuple[str, ...]
+    created_at: float
+    model_key: str = ""
+    worker: str | None = None
+    not_before: float | None = None
+    deadline: float | None = None
+    retry_of: str | None = None
+    bytes_needed: int = 0
+    started_at: float | None = None
+    ended_at: float | None = None
+    attempt: int = 0
+    charged_errors: int = 0
+    charged_crashes: int = 0
+    alone: bool = False
+    passed_over: int = 0
+    cancel_requested: bool = False
+    pause_requested: bool = False
+    result: dict[str, Any] | None = None
+    failure: dict[str, Any] | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    peak_bytes: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    checkpoint: Checkpoint | None = None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What `list` looks for. None: any. `before`: a job id from the last page (keyset, newest first)."""
+
+    owner: str | None = None
+    states: tuple[JobState, ...] = ()
+    operation: str | None = None
+    tag: str | None = None
+    before: str | None = None
+    limit: int = 50

@@ -1,0 +1,157 @@
+"""The store's protocol: what durability means, free of any database's ways. One conformance suite holds all stores.
+
+Every method is atomic, and a write has happened for good when it returns (committed and synced). Methods that a
+worker's word leads to carry the attempt's number and raise StaleAttempt where it is not the current one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from safelight.core.events import Event, EventKind
+from safelight.core.states import AttemptEnd, JobState
+from safelight.jobs.records import Artifact, Checkpoint, Filter, Job, NewJob, Upload
+
+NewEvent = tuple[EventKind, dict[str, Any]]
+
+
+class Store(Protocol):
+    """Jobs, their attempts, events, artifacts and uploads, kept over any crash."""
+
+    async def open(self) -> None:
+        """Make ready; StoreUnusable where that cannot be. Leases of an earlier server are void from here on."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of the files."""
+        ...
+
+    # -- submitting and reading
+
+    async def submit(self, job: NewJob, max_queued: int = 0) -> tuple[Job, bool]:
+        """Accept a job: (the job, whether it is new). The event `queued` {position} is stored with it.
+
+        The same owner's idempotency key or id with an equal fingerprint gives the job that is there; with another,
+        Conflict. QueueFull at `max_queued` queued jobs (0: no limit).
+        """
+        ...
+
+    async def get(self, job_id: str, owner: str | None = None) -> Job:
+        """The whole record; NotFound, also where `owner` is given and is not its owner."""
+        ...
+
+    async def list(self, wanted: Filter) -> list[Job]:
+        """Newest first, without attempts, artifacts and checkpoint."""
+        ...
+
+    async def waiting(self, now: float, limit: int = 200) -> list[Job]:
+        """Queued jobs that may start now, in the dispatcher's order: priority, then fair between owners, then age."""
+        ...
+
+    async def running(self) -> list[Job]:
+        """Jobs that hold a lease."""
+        ...
+
+    async def counts(self) -> dict[JobState, int]:
+        """How many jobs are in each state. Cheap: `position` and `/metrics` read it often."""
+        ...
+
+    # -- the life of an attempt
+
+    async def claim(self, job_id: str, worker: str, lease_s: float) -> Job | None:
+        """Start the next attempt under a lease: the job as it now stands, or None if it is no longer queued."""
+        ...
+
+    async def heartbeat(self, worker: str, held: Sequence[tuple[str, int]], lease_s: float) -> list[tuple[str, int]]:
+        """Renew the leases of (job, attempt); returns those that are no longer valid, which the worker must drop."""
+        ...
+
+    async def expired(self) -> list[Job]:
+        """Running jobs whose lease has run out (monotonic time; leases of an earlier server count as run out)."""
+        ...
+
+    async def release(self, job_id: str, attempt: int, end: AttemptEnd, message: str, *, kind: str = "",
+                      hint: str = "", trace: str = "", alone: bool = False) -> Job:  # fmt: skip
+        """End an attempt without a result. Charged ends count; at their limit (core.states) the job fails, else it
+        is queued again with a `retry` event. REFUSED fails it at once; PAUSED pauses it; CANCELLED cancels it.
+        A cancel or pause asked for meanwhile wins over going back to the queue.
+        """
+        ...
+
+    async def succeed(self, job_id: str, attempt: int, result: dict[str, Any], timings: dict[str, float],
+                      peak_bytes: int) -> Job:  # fmt: skip
+        """The job is done: `succeeded` is stored, its checkpoint forgotten."""
+        ...
+
+    async def append(self, job_id: str, attempt: int, events: Sequence[NewEvent]) -> list[Event]:
+        """Store events of the running attempt, numbered in order."""
+        ...
+
+    async def add_artifact(self, artifact: Artifact, attempt: int) -> tuple[Artifact, Event | None]:
+        """A finished file; with its `artifact` event. A second one for the same (job, index) is the first again, and
+        no event: the file was finished before a crash."""
+        ...
+
+    async def set_checkpoint(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        """The job can go on from here, and is no longer a suspect; returns the one it replaces."""
+        ...
+
+    # -- the owner's wishes
+
+    async def request_cancel(self, job_id: str, owner: str | None = None) -> Job:
+        """Queued or paused: cancelled at once. Running: `cancel_requested`. Over: unchanged."""
+        ...
+
+    async def request_pause(self, job_id: str, owner: str | None = None) -> Job:
+        """Queued: paused at once. Running: `pause_requested`. Otherwise Conflict."""
+        ...
+
+    async def resume(self, job_id: str, owner: str | None = None) -> Job:
+        """Paused: queued again. Otherwise Conflict."""
+        ...
+
+    async def update(self, job_id: str, owner: str | None = None, *, priority: int | None = None,
+                     tags: tuple[str, ...] | None = None) -> Job:  # fmt: skip
+        """Change priority or tags."""
+        ...
+
+    async def pass_over(self, job_ids: Sequence[str]) -> None:
+        """The dispatcher let others go before these."""
+        ...
+
+    # -- events, artifacts, uploads
+
+    async def events(self, job_id: str, after: int = 0) -> list[Event]:
+        """A job's stored events with a number above `after`, in order."""
+        ...
+
+    async def events_of(self, owner: str | None, after: int = 0, limit: int = 1000) -> list[Event]:
+        """Events of all the owner's jobs with a sequence above `after`, in commit order."""
+        ...
+
+    async def artifact(self, artifact_id: str, owner: str | None = None) -> Artifact:
+        """NotFound, also for another owner."""
+        ...
+
+    async def artifacts(self, owner: str | None, before: str | None = None, limit: int = 50) -> list[Artifact]:
+        """Newest first, keyset pages."""
+        ...
+
+    async def add_upload(self, upload: Upload) -> Upload:
+        """Keep an upload's facts; the same content of the same owner again is no error."""
+        ...
+
+    async def upload(self, upload_id: str, owner: str | None = None) -> Upload:
+        """NotFound, also for another owner."""
+        ...
+
+    # -- what was measured
+
+    async def put_note(self, key: str, value: dict[str, Any]) -> None:
+        """Keep a small JSON object under a key (profiles, turns); the last one wins."""
+        ...
+
+    async def notes(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """All kept objects whose key begins with `prefix`."""
+        ...

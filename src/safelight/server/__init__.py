@@ -1,0 +1,1 @@
+"""The HTTP server: app.py wires everything in one place."""

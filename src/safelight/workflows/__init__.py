@@ -1,0 +1,1 @@
+"""Recipes of the operations (generators of stages, without torch), resolving, the registry of workflows, the router."""

@@ -1,0 +1,53 @@
+"""What resolving a request may look at: a protocol, so that tests and doors can give their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from safelight.core.families import FamilySpec
+from safelight.core.files import FileRef, UploadRef
+from safelight.core.registry import Registry
+from safelight.core.samplers import SamplerRecord
+from safelight.core.schedules import ScheduleRecord
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A checkpoint that the catalog found. `defaults`: what its own metadata advises (steps, width, ...)."""
+
+    ref: FileRef
+    family: str
+    prediction: str
+    zero_terminal_snr: bool
+    defaults: dict[str, Any] = field(default_factory=dict)
+    title: str = ""
+    license: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Catalog(Protocol):
+    """Models and LoRAs on disk, by name."""
+
+    def model(self, name: str | None, path: str = "model") -> ModelEntry:
+        """The checkpoint of that name (None: the default); InvalidRequest at `path` with the nearest names."""
+        ...
+
+    def lora(self, name: str, path: str = "loras") -> FileRef:
+        """The LoRA of that name; InvalidRequest at `path` with the nearest names."""
+        ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """The tables, the catalog, and the pictures a request refers to (already kept as uploads).
+
+    `pictures`: by the field that named them (`image`, `mask`).
+    """
+
+    catalog: Catalog
+    samplers: Registry[SamplerRecord]
+    schedules: Registry[ScheduleRecord]
+    families: Registry[FamilySpec]
+    guidances: Any
+    pictures: dict[str, UploadRef] = field(default_factory=dict)
