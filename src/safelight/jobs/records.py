@@ -14,6 +14,7 @@ class NewJob:
 
     `model_key`: which weights it runs on (for the dispatcher). `idempotency_key` and `fingerprint` (a hash of the
     request's body) make a repeated submission the same job. `not_before`, `deadline`: seconds since the epoch.
+    `files`: SHA-256 of the kept files it reads (uploads, other jobs' artifacts), which stay as long as the job does.
     """
 
     id: str
@@ -31,6 +32,7 @@ class NewJob:
     deadline: float | None = None
     retry_of: str | None = None
     bytes_needed: int = 0
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Checkpoint:
 class Job:
     """The durable record. Times are seconds since the epoch, UTC.
 
+    `position`: queued jobs of its priority and above, itself included, when it was last queued. `started_at`: of the
+    first attempt. `pinned`: retention leaves it alone.
     `attempt`: number of the current or last attempt, 0 before the first. `charged_errors`, `charged_crashes`: what
     counts against it. `alone`: a suspect, runs alone until its next checkpoint. `passed_over`: how often the
     dispatcher let another go first. `cancel_requested`, `pause_requested`: the owner's wish while it runs.
@@ -126,6 +130,9 @@ class Job:
     failure: dict[str, Any] | None = None
     timings: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
+    fingerprint: str = ""
+    position: int = 0
+    pinned: bool = False
     attempts: tuple[Attempt, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     checkpoint: Checkpoint | None = None
@@ -133,7 +140,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Filter:
-    """What `list` looks for. None: any. `before`: a job id from the last page (keyset, newest first)."""
+    """What `Store.jobs` looks for. None: any. `before`: a job id from the last page (keyset, newest first)."""
 
     owner: str | None = None
     states: tuple[JobState, ...] = ()
@@ -141,3 +148,13 @@ class Filter:
     tag: str | None = None
     before: str | None = None
     limit: int = 50
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that is over, as retention sees it. `bytes`: what its artifacts' rows add up to."""
+
+    id: str
+    ended_at: float
+    bytes: int
+    pinned: bool = False

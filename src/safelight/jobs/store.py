@@ -6,14 +6,17 @@ worker's word leads to carry the attempt's number and raise StaleAttempt where i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from safelight.core.events import Event, EventKind
 from safelight.core.states import AttemptEnd, JobState
-from safelight.jobs.records import Artifact, Checkpoint, Filter, Job, NewJob, Upload
+from safelight.jobs.records import Artifact, Checkpoint, Filter, Finished, Job, NewJob, Upload
 
 NewEvent = tuple[EventKind, dict[str, Any]]
+
+Listener = Callable[[Sequence[Event]], None]
+"""Is told of events, in commit order, once they are committed. Called in the store's event loop; must not block."""
 
 
 class Store(Protocol):
@@ -25,6 +28,11 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what is under way and let go of the files."""
+        ...
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Tell `listener` of all events stored from now on, before the writes that caused them return; the answer
+        ends it."""
         ...
 
     # -- submitting and reading
@@ -41,16 +49,17 @@ class Store(Protocol):
         """The whole record; NotFound, also where `owner` is given and is not its owner."""
         ...
 
-    async def list(self, wanted: Filter) -> list[Job]:
-        """Newest first, without attempts, artifacts and checkpoint."""
+    async def jobs(self, wanted: Filter) -> list[Job]:
+        """Newest first, without attempts, artifacts and checkpoint. NotFound where `wanted.before` is no job's id."""
         ...
 
     async def waiting(self, now: float, limit: int = 200) -> list[Job]:
-        """Queued jobs that may start now, in the dispatcher's order: priority, then fair between owners, then age."""
+        """Queued jobs that may start now, in the dispatcher's order: priority, then fair rotation between owners (each
+        owner's first, then each one's second, …; among these the owner served longest ago), then age."""
         ...
 
     async def running(self) -> list[Job]:
-        """Jobs that hold a lease."""
+        """Running jobs, whole: their last attempt tells the worker."""
         ...
 
     async def counts(self) -> dict[JobState, int]:
@@ -74,9 +83,14 @@ class Store(Protocol):
     async def release(self, job_id: str, attempt: int, end: AttemptEnd, message: str, *, kind: str = "",
                       hint: str = "", trace: str = "", alone: bool = False) -> Job:  # fmt: skip
         """End an attempt without a result. Charged ends count; at their limit (core.states) the job fails, else it
-        is queued again with a `retry` event. REFUSED fails it at once; PAUSED pauses it; CANCELLED cancels it.
-        A cancel or pause asked for meanwhile wins over going back to the queue.
+        is queued again with a `retry` event. REFUSED fails it at once; CANCELLED cancels it; PAUSED pauses it where
+        its owner still wants that. A cancel or pause asked for meanwhile wins over going back to the queue. SUSPECT,
+        CRASHED or `alone` makes it run alone until its next checkpoint.
         """
+        ...
+
+    async def refuse(self, job_id: str, kind: str, message: str, hint: str = "") -> Job:
+        """Fail a job that no attempt can help (its worker is gone, its deadline is past). Not queued: unchanged."""
         ...
 
     async def succeed(self, job_id: str, attempt: int, result: dict[str, Any], timings: dict[str, float],
@@ -85,7 +99,8 @@ class Store(Protocol):
         ...
 
     async def append(self, job_id: str, attempt: int, events: Sequence[NewEvent]) -> list[Event]:
-        """Store events of the running attempt, numbered in order."""
+        """Store events of the running attempt, numbered in order. ValueError for kinds that are never stored and for
+        those that only the end of a job brings."""
         ...
 
     async def add_artifact(self, artifact: Artifact, attempt: int) -> tuple[Artifact, Event | None]:
@@ -108,12 +123,12 @@ class Store(Protocol):
         ...
 
     async def resume(self, job_id: str, owner: str | None = None) -> Job:
-        """Paused: queued again. Otherwise Conflict."""
+        """Paused: queued again. Running with a pause asked for: that wish is withdrawn. Otherwise Conflict."""
         ...
 
     async def update(self, job_id: str, owner: str | None = None, *, priority: int | None = None,
-                     tags: tuple[str, ...] | None = None) -> Job:  # fmt: skip
-        """Change priority or tags."""
+                     tags: tuple[str, ...] | None = None, pinned: bool | None = None) -> Job:  # fmt: skip
+        """Change priority, tags, or whether retention leaves it alone."""
         ...
 
     async def pass_over(self, job_ids: Sequence[str]) -> None:
@@ -139,7 +154,7 @@ class Store(Protocol):
         ...
 
     async def add_upload(self, upload: Upload) -> Upload:
-        """Keep an upload's facts; the same content of the same owner again is no error."""
+        """Keep an upload's facts; the same content of the same owner again makes it young again."""
         ...
 
     async def upload(self, upload_id: str, owner: str | None = None) -> Upload:
@@ -154,4 +169,26 @@ class Store(Protocol):
 
     async def notes(self, prefix: str) -> dict[str, dict[str, Any]]:
         """All kept objects whose key begins with `prefix`."""
+        ...
+
+    # -- retention
+
+    async def finished(self) -> list[Finished]:
+        """Jobs that are over, the one that ended first in front."""
+        ...
+
+    async def forget(self, job_ids: Iterable[str]) -> int:
+        """Remove jobs with all that is stored about them; those not over or pinned stay. How many went."""
+        ...
+
+    async def forget_uploads(self, before: float) -> int:
+        """Remove uploads last given before that time which no job reads. How many went."""
+        ...
+
+    async def named(self, files: Iterable[str]) -> set[str]:
+        """Those of the SHA-256 that an artifact, an upload or a job's `files` names: their files must stay."""
+        ...
+
+    async def unfinished(self, job_ids: Iterable[str]) -> set[str]:
+        """Those of the ids whose jobs are there and not over: their checkpoints must stay."""
         ...
