@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, Protocol
 
 from torch import Tensor
@@ -65,7 +66,8 @@ class Noise(Protocol):
 class Move:
     """One entry of a sampler's plan: walk from `sigma` to `sigma_next`. Data, so that a run can be resumed at any.
 
-    `step`: the sampler's own step, downwards. `renoise`: add fresh noise from `sigma` up to `sigma_next` (restart).
+    `step`: the sampler's own step, downwards. `renoise`: add fresh noise from `sigma` up to `sigma_next` (churn,
+    restart); `table.sampler_of` gives what carries out either.
     `order`: how many evaluations this step may use, where a plan decides it (dpm_fast); 0 = the sampler's own.
     """
 
@@ -119,4 +121,4 @@ Plan = Callable[[list[float], Options], list[Move]]
 def walk(sigmas: list[float], options: Options) -> list[Move]:
     """The plan of most samplers: each sigma to the next, downwards. `sigmas` has n+1 entries and ends in 0."""
     del options
-    return [Move(sigma, sigma_next) for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True)]
+    return [Move(sigma, sigma_next) for sigma, sigma_next in pairwise(sigmas)]
