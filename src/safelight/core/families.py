@@ -24,6 +24,17 @@ class Fingerprint:
 
 
 @dataclass(frozen=True)
+class FolderFingerprint:
+    """How a diffusers folder shows a family: its pipeline's class, and values in its components' config.json.
+
+    `values`: (component, key, value) that must hold.
+    """
+
+    pipelines: tuple[str, ...]
+    values: tuple[tuple[str, str, object], ...] = ()
+
+
+@dataclass(frozen=True)
 class FamilySpec:
     """One family.
 
@@ -50,6 +61,7 @@ class FamilySpec:
     text_encoders: tuple[str, ...] = ("clip_l",)
     chunk_length: int = 77
     bytes_per_pixel: int = 2400
+    folders: tuple[FolderFingerprint, ...] = ()
     id_aliases: tuple[str, ...] = ()
 
     @property
@@ -61,6 +73,11 @@ class FamilySpec:
 _PICTURES = ("image.generate", "image.transform", "image.inpaint")
 _UNET = "model.diffusion_model.input_blocks.0.0.weight"
 _CROSS = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+_STABLE_DIFFUSION = (
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+)
 
 BUILT_IN: tuple[FamilySpec, ...] = (
     FamilySpec(
@@ -82,6 +99,7 @@ BUILT_IN: tuple[FamilySpec, ...] = (
             Fingerprint((_UNET, _CROSS, "cond_stage_model.transformer.embeddings.token_embedding.weight")),
         ),
         code="safelight.engine.families.sd:StableDiffusion",
+        folders=(FolderFingerprint(_STABLE_DIFFUSION, (("text_encoder", "hidden_act", "quick_gelu"),)),),
         id_aliases=("sd15", "stable-diffusion-v1"),
     ),
     FamilySpec(
@@ -101,6 +119,7 @@ BUILT_IN: tuple[FamilySpec, ...] = (
         fingerprints=(Fingerprint((_UNET, _CROSS, "cond_stage_model.model.token_embedding.weight")),),
         code="safelight.engine.families.sd:StableDiffusion",
         text_encoders=("open_clip_h",),
+        folders=(FolderFingerprint(_STABLE_DIFFUSION, (("text_encoder", "hidden_act", "gelu"),)),),
         id_aliases=("sd21", "stable-diffusion-v2"),
     ),
 )

@@ -5,25 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from safelight.catalog.entries import ModelEntry
 from safelight.core.families import FamilySpec
 from safelight.core.files import FileRef, UploadRef
 from safelight.core.registry import Registry
 from safelight.core.samplers import SamplerRecord
 from safelight.core.schedules import ScheduleRecord
 
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """A checkpoint that the catalog found. `defaults`: what its own metadata advises (steps, width, ...)."""
-
-    ref: FileRef
-    family: str
-    prediction: str
-    zero_terminal_snr: bool
-    defaults: dict[str, Any] = field(default_factory=dict)
-    title: str = ""
-    license: str = ""
-    notes: tuple[str, ...] = ()
+__all__ = ["Catalog", "Context", "ModelEntry"]
 
 
 class Catalog(Protocol):
