@@ -12,7 +12,8 @@
     ├── StaleAttempt          a writer whose attempt is over (fencing)
     ├── StoreUnusable         the database is newer, locked or corrupt
     ├── WorkerUnavailable     no worker can take this
-    └── ServerNotRunning      no server answers at the URL
+    ├── ServerNotRunning      no server answers at the URL
+    └── InvalidSettings       every SettingFault of file, variables and options; lives in `settings.faults`
 
 Each says what happened in `message` and the way out in `hint`; `kind` is its name on the wire.
 """
