@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from safelight.catalog.entries import ModelEntry
 from safelight.core.families import FamilySpec
 from safelight.core.files import FileRef, UploadRef
+from safelight.core.guidances import GuidanceRecord
+from safelight.core.parsers import ParserRecord
 from safelight.core.registry import Registry
 from safelight.core.samplers import SamplerRecord
 from safelight.core.schedules import ScheduleRecord
@@ -38,5 +40,6 @@ class Context:
     samplers: Registry[SamplerRecord]
     schedules: Registry[ScheduleRecord]
     families: Registry[FamilySpec]
-    guidances: Any
+    guidances: Registry[GuidanceRecord]
+    parsers: Registry[ParserRecord]
     pictures: dict[str, UploadRef] = field(default_factory=dict)

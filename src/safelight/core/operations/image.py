@@ -111,6 +111,7 @@ class ResolvedGenerate(BaseModel):
     negative_prompt: str
     model: FileRef
     family: str
+    factor: int
     steps: int
     guidance_scale: float
     width: int

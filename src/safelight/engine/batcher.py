@@ -1,0 +1,97 @@
+"""The batcher: the only driver of networks. It turns what many runs want into few forward passes.
+
+A pass has no side effects, so it may be halved and run again when it fails: a row that fails alone fails its own
+job, and no one else's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from safelight.engine.evaluation import Evaluation
+from safelight.placement.profiles import PassKey, Profiles
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """An evaluation that somebody waits for. `since`: when it was asked, to be fair between groups."""
+
+    evaluation: Evaluation
+    ticket: int
+    since: float
+
+
+Outcome = Tensor | Exception
+"""The clean latent [C, H, W], or why that row has none."""
+
+
+class Batcher:
+    """Chooses which evaluations share the next pass, and runs it."""
+
+    def __init__(
+        self,
+        limit: int,
+        dtype: str,
+        profiles: Profiles,
+        measured: Callable[[PassKey, int, float], None] = lambda key, width, seconds: None,
+    ) -> None:
+        self.limit = limit
+        self.dtype = dtype
+        self.profiles = profiles
+        self._measured = measured
+
+    def choose(self, waiting: Sequence[Wanted]) -> list[Wanted]:
+        """The rows of the next pass: of the group that has waited longest, as many as pay. Empty if none wait."""
+        if not waiting:
+            return []
+        first = min(waiting, key=lambda wanted: (wanted.since, wanted.ticket))
+        group = [wanted for wanted in waiting if wanted.evaluation.group == first.evaluation.group]
+        group.sort(key=lambda wanted: (wanted.since, wanted.ticket))
+        if first.evaluation.exclusive:
+            return group
+        return group[: self.profiles.width(self.key(first.evaluation), len(group), self.limit)]
+
+    def key(self, evaluation: Evaluation) -> PassKey:
+        """What a pass of this evaluation is measured under."""
+        shape = "x".join(str(side) for side in (*evaluation.x.shape, evaluation.conditioning.sequence.shape[0]))
+        return evaluation.network.key, shape, self.dtype
+
+    def expect(self, rows: Sequence[Wanted]) -> float:
+        """Seconds that a pass of these rows should take; 0 where nothing is known."""
+        return self.profiles.expect(self.key(rows[0].evaluation), len(rows)) if rows else 0.0
+
+    def run(self, rows: Sequence[Wanted]) -> list[Outcome]:
+        """One pass over rows of one group; where it fails, halves, down to the rows that cannot run alone."""
+        evaluations = [wanted.evaluation for wanted in rows]
+        began = time.perf_counter()
+        try:
+            clean = forward(evaluations)
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1:
+                return [error]
+            half = len(rows) // 2
+            return [*self.run(rows[:half]), *self.run(rows[half:])]
+        seconds = time.perf_counter() - began
+        key = self.key(evaluations[0])
+        self.profiles.observe(key, len(rows), seconds)
+        self._measured(key, len(rows), seconds)
+        return list(clean.unbind(0))
+
+
+def forward(evaluations: Sequence[Evaluation]) -> Tensor:
+    """One forward pass of the network over evaluations of one group: fp32 [n, C, H, W]."""
+    lent = evaluations[0].network
+    with torch.inference_mode(), lent.host.rows([each.network.row for each in evaluations]):
+        clean = lent.network.denoise(
+            torch.stack([each.x for each in evaluations]),
+            [each.sigma for each in evaluations],
+            [each.conditioning for each in evaluations],
+        )
+    if clean.device.type == "cuda":
+        torch.cuda.synchronize(clean.device)
+    return clean

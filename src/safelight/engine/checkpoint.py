@@ -1,0 +1,135 @@
+"""Checkpoints: a job between two steps, written whole or not at all, so that any worker can go on from there.
+
+A checkpoint is a folder with one file, `state.safetensors`: the results of finished stages, the runs under way, and
+what they belong to (the request, the engine's version, how this worker computes).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from safelight.engine.results import Result, dump, load
+from safelight.engine.work import RunState
+from safelight.errors import UnreadableFile
+
+STATE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint belongs to. A checkpoint of another identity is dropped.
+
+    `request`: hash of the resolved request. `engine`: versions that decide numbers. `plan`: how this worker computes;
+    compared for deterministic jobs only, since other devices and precisions give other last bits.
+    """
+
+    request: str
+    engine: str
+    plan: Mapping[str, Any] = field(default_factory=dict)
+
+    def differs(self, other: Identity, deterministic: bool) -> str:
+        """Why `other` cannot go on from here, in words; empty where it can."""
+        if self.request != other.request:
+            return "it belongs to another request"
+        if self.engine != other.engine:
+            return f"it was written by {self.engine}, this is {other.engine}"
+        if deterministic and dict(self.plan) != dict(other.plan):
+            names = sorted(key for key in {*self.plan, *other.plan} if self.plan.get(key) != other.plan.get(key))
+            return "this worker computes differently: " + ", ".join(
+                f"{name} was {self.plan.get(name)!r} and is {other.plan.get(name)!r}" for name in names
+            )
+        return ""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A job between two steps: finished stages' results and open runs, both by stage number."""
+
+    identity: Identity
+    results: Mapping[int, Result]
+    runs: Mapping[int, RunState]
+
+    @property
+    def steps(self) -> int:
+        """Moves done in the open runs."""
+        return sum(run.place for run in self.runs.values())
+
+
+def write(snapshot: Snapshot, folder: Path) -> None:
+    """Write `snapshot` as `folder`, whole or not at all: a folder of a temporary name, synced, then renamed."""
+    tensors: dict[str, Tensor] = {}
+    results: dict[str, Any] = {}
+    runs: dict[str, Any] = {}
+    for number, result in snapshot.results.items():
+        parts, results[str(number)] = dump(result)
+        tensors.update({f"result.{number}.{name}": tensor.contiguous().cpu() for name, tensor in parts.items()})
+    for number, run in snapshot.runs.items():
+        kept = {f"run.{number}.x": run.x, **{f"run.{number}.noise.{k}": v for k, v in run.noise.items()}}
+        numbers: dict[str, float | int] = {}
+        for name, value in run.memory.items():
+            if isinstance(value, Tensor):
+                kept[f"run.{number}.memory.{name}"] = value
+            else:
+                numbers[name] = value
+        tensors.update({name: tensor.contiguous().cpu() for name, tensor in kept.items()})
+        runs[str(number)] = {"place": run.place, "numbers": numbers}
+    facts = {"identity": vars(snapshot.identity), "results": results, "runs": runs}
+    temporary = folder.with_name(folder.name + ".part")
+    temporary.mkdir(parents=True, exist_ok=True)
+    with (temporary / STATE).open("wb") as file:
+        file.write(save(tensors, {"safelight": json.dumps(facts)}))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder)
+    sync_folder(folder.parent)
+
+
+def read(folder: Path) -> Snapshot:
+    """The snapshot in `folder`; UnreadableFile where it is not whole."""
+    try:
+        with safe_open(folder / STATE, framework="pt") as file:
+            facts = json.loads(file.metadata()["safelight"])
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        results = {int(n): load(_under(tensors, f"result.{n}."), each) for n, each in facts["results"].items()}
+        runs = {int(n): _run(tensors, n, each) for n, each in facts["runs"].items()}
+        return Snapshot(Identity(**facts["identity"]), results, runs)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableFile(
+            f"The checkpoint {folder.name} is not whole: {error}.", "The stage starts anew."
+        ) from error
+
+
+def remove(folder: Path) -> None:
+    """Forget a checkpoint; one that is not there is no error."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` last. Windows cannot open folders, and keeps renames in its journal."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _run(tensors: Mapping[str, Tensor], number: str, facts: Mapping[str, Any]) -> RunState:
+    memory: dict[str, Tensor | float | int] = {**_under(tensors, f"run.{number}.memory."), **facts["numbers"]}
+    noise = _under(tensors, f"run.{number}.noise.")
+    return RunState(facts["place"], tensors[f"run.{number}.x"], memory, noise)

@@ -1,0 +1,36 @@
+"""What the loop tells whoever runs it. The worker's process turns it into messages; tests listen directly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Reporter(Protocol):
+    """Told of everything that happens to an attempt. Called from the loop's thread and its writing threads."""
+
+    def event(self, job: str, attempt: int, kind: str, data: Mapping[str, Any]) -> None:
+        """An event of the job (core.events)."""
+        ...
+
+    def saved(self, job: str, attempt: int, facts: Mapping[str, Any]) -> None:
+        """An artifact is finished: index, sha256, media_type, bytes, width, height, seed."""
+        ...
+
+    def checkpointed(self, job: str, attempt: int, folder: str, step: int) -> None:
+        """The job can go on from `folder`."""
+        ...
+
+    def succeeded(
+        self, job: str, attempt: int, result: Mapping[str, Any], timings: Mapping[str, float], peak_bytes: int
+    ) -> None:
+        """The recipe ended."""
+        ...
+
+    def ended(self, job: str, attempt: int, end: str, error: Mapping[str, str]) -> None:
+        """The attempt ended without a result. `end`: an AttemptEnd; `error`: kind, message, hint, trace."""
+        ...
+
+    def profile(self, network: str, shape: str, dtype: str, width: int, seconds: float) -> None:
+        """A pass was measured."""
+        ...

@@ -1,0 +1,193 @@
+"""The bench: components in memory within a byte budget, lent to whoever needs them, evicted when they are idle.
+
+`placement.plan` decides, the bench carries out. A component is never evicted while it is lent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+
+from safelight.core.families import FamilySpec
+from safelight.core.files import FileRef
+from safelight.core.names import attribute
+from safelight.core.registry import Registry
+from safelight.core.stages import AdapterUse, NetworkUse
+from safelight.engine.adapters import AdapterHost
+from safelight.engine.device import Device
+from safelight.engine.families.family import Autoencoder, Family, Network, TextEncoder
+from safelight.engine.residency.lent import LentAutoencoder, LentNetwork, LentText, Row
+from safelight.engine.tiles import TILE
+from safelight.engine.weights.lora import LoraFile, read_lora
+from safelight.errors import OutOfMemory
+from safelight.placement.plan import Evictions, Held, plan, recent
+
+Loading = Callable[[str, int], None]
+"""Told when a component is about to be read: its name, its bytes."""
+
+WHOLE_PIXELS = 1024 * 1024
+"""Pictures up to this many pixels are decoded whole where memory allows; larger ones in tiles, so as to take turns."""
+
+LORAS_KEPT = 32
+
+
+@dataclass
+class _Resident:
+    """A component in memory, and what the plan needs to know of it."""
+
+    key: str
+    value: Any
+    bytes: int
+    load_s: float
+    host: AdapterHost | None
+    users: int = 0
+    uses: float = 0.0
+    used_at: float = field(default_factory=time.monotonic)
+
+    def touch(self) -> None:
+        now = time.monotonic()
+        self.uses = recent(self.uses, now - self.used_at) + 1.0
+        self.used_at = now
+
+    def held(self) -> Held:
+        extra = self.host.bytes if self.host else 0
+        uses = recent(self.uses, time.monotonic() - self.used_at)
+        return Held(self.key, self.bytes + extra, uses, self.load_s, in_use=self.users > 0)
+
+
+class Bench:
+    """Lends components of checkpoints, each at most once in memory. One owner (the loop's thread)."""
+
+    def __init__(
+        self,
+        where: Device,
+        budget: int,
+        families: Registry[FamilySpec],
+        loading: Loading = lambda name, size: None,
+    ) -> None:
+        self.where = where
+        self.budget = budget
+        self._families = families
+        self._loading = loading
+        self._residents: dict[str, _Resident] = {}
+        self._loras: dict[str, LoraFile] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything lent lives."""
+        return self.where.device
+
+    @property
+    def keys(self) -> list[str]:
+        """Weights keys of the checkpoints that have something in memory."""
+        return sorted({key.rsplit("/", 1)[0] for key in self._residents})
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all that is in memory, adapters included."""
+        return sum(resident.held().bytes for resident in self._residents.values())
+
+    def tile(self, pixels: int) -> int:
+        """Side of the tiles (in pixels) that a picture of so many pixels is decoded in; 0: whole."""
+        spare = max(0, self.budget - self.bytes)
+        needed = pixels * max(spec.bytes_per_pixel for spec in self._families)
+        return 0 if pixels <= WHOLE_PIXELS and needed <= spare else TILE
+
+    @contextmanager
+    def network(self, use: NetworkUse) -> Iterator[LentNetwork]:
+        """A denoising network with its adapters hung in. OutOfMemory where it cannot be had."""
+        with self._lend(use.model, use.family, "network") as resident:
+            row, warnings = self._attach(resident, use.adapters, "network")
+            yield LentNetwork(resident.key, cast(Network, resident.value), _host(resident), row, warnings)
+
+    @contextmanager
+    def text(self, use: NetworkUse) -> Iterator[LentText]:
+        """A text encoder with its adapters hung in. OutOfMemory where it cannot be had."""
+        with self._lend(use.model, use.family, "text") as resident:
+            row, warnings = self._attach(resident, use.adapters, "text")
+            yield LentText(resident.key, cast(TextEncoder, resident.value), _host(resident), row, warnings)
+
+    @contextmanager
+    def autoencoder(self, use: NetworkUse) -> Iterator[LentAutoencoder]:
+        """An autoencoder. OutOfMemory where it cannot be had."""
+        with self._lend(use.model, use.family, "vae") as resident:
+            yield LentAutoencoder(resident.key, cast(Autoencoder, resident.value))
+
+    def evict(self, key: str) -> None:
+        """Let go of a component. ValueError while it is lent."""
+        if self._residents[key].users:
+            raise ValueError(f"{key} is in use.")
+        del self._residents[key]
+
+    @contextmanager
+    def _lend(self, model: FileRef, family: str, component: str) -> Iterator[_Resident]:
+        key = f"{model.key}/{component}"
+        resident = self._residents.get(key) or self._load(key, model, family, component)
+        resident.users += 1
+        resident.touch()
+        try:
+            yield resident
+        finally:
+            resident.users -= 1
+
+    def _load(self, key: str, model: FileRef, family: str, component: str) -> _Resident:
+        code = attribute(self._families.get(family).code)
+        opened: Family = code(model.path, self.where.dtype, self.where.device, self.where.channels_last)
+        wanted = opened.size(component)
+        self._make_room(f"The {component} of {model.name}", wanted)
+        self._loading(f"{model.name}/{component}", wanted)
+        began = time.perf_counter()
+        value: Any = {"network": opened.network, "text": opened.text, "vae": opened.autoencoder}[component]()
+        host = AdapterHost(value.module) if component != "vae" else None
+        resident = _Resident(key, value, value.bytes, time.perf_counter() - began, host)
+        self._residents[key] = resident
+        return resident
+
+    def _make_room(self, what: str, wanted: int) -> None:
+        decided = plan(what, wanted, [resident.held() for resident in self._residents.values()], self.budget)
+        if not isinstance(decided, Evictions):
+            raise OutOfMemory(decided.message, decided.hint)
+        for key in decided.keys:
+            self.evict(key)
+
+    def _attach(
+        self, resident: _Resident, adapters: Sequence[AdapterUse], component: str
+    ) -> tuple[Row, tuple[str, ...]]:
+        """Hang the adapters in; those of strength 0 stay out, so that the row is the base's own."""
+        host = _host(resident)
+        row: list[tuple[str, float]] = []
+        warnings: list[str] = []
+        for use in adapters:
+            lora = self._lora(use.file)
+            pairs = lora.pairs.get(component, {})
+            if use.strength == 0.0 or not pairs:
+                continue
+            missing = host.attach(use.file.key, pairs, self.where.dtype, self.where.device)
+            row.append((use.file.key, use.strength))
+            if missing:
+                warnings.append(_unmatched(use.file.name, missing))
+        return tuple(row), tuple(warnings)
+
+    def _lora(self, file: FileRef) -> LoraFile:
+        known = self._loras.pop(file.key, None) or read_lora(file.path)
+        self._loras[file.key] = known
+        while len(self._loras) > LORAS_KEPT:
+            oldest = next(iter(self._loras))
+            del self._loras[oldest]
+        return known
+
+
+def _host(resident: _Resident) -> AdapterHost:
+    if resident.host is None:
+        raise TypeError(f"{resident.key} takes no adapters.")
+    return resident.host
+
+
+def _unmatched(name: str, keys: Sequence[str]) -> str:
+    shown = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+    return f"LoRA {name}: {len(keys)} parts have no place in this model and are left out ({shown})."

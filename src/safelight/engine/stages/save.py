@@ -1,0 +1,35 @@
+"""Save: a picture becomes a finished file, on another thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from safelight.artifacts import Files, encode_picture
+from safelight.core.media import MEDIA_TYPES
+from safelight.core.stages import Save
+from safelight.engine.pixels import to_image
+from safelight.engine.results import Picture, Stored
+from safelight.engine.work import Desk, Work
+
+
+def save(stage: Save, desk: Desk) -> Work:
+    """Encode the picture with its metadata and put it under its content's name. Result: Stored, the file's facts."""
+    picture = desk.result(stage.pixels)
+    if not isinstance(picture, Picture):
+        raise TypeError(f"Save needs a picture, not a {type(picture).__name__}.")
+
+    def write() -> dict[str, Any]:
+        image = to_image(picture.pixels)
+        data = encode_picture(image, stage.format, stage.quality, stage.metadata)
+        return {
+            "index": stage.index,
+            "sha256": Files(desk.artifacts).put(data),
+            "media_type": MEDIA_TYPES[stage.format],
+            "bytes": len(data),
+            "width": image.width,
+            "height": image.height,
+            "seed": stage.seed,
+        }
+
+    facts: dict[str, Any] = yield desk.saver.submit(write)
+    return Stored(facts)

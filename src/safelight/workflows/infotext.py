@@ -1,0 +1,54 @@
+"""What a finished file says of itself: A1111's infotext, and the whole resolved request."""
+
+from __future__ import annotations
+
+from safelight import __version__
+from safelight.core.operations.image import ResolvedGenerate, ResolvedTransform
+from safelight.core.samplers import sampler_table
+from safelight.core.schedules import schedule_table
+
+
+def metadata(request: ResolvedGenerate, picture: int) -> dict[str, str]:
+    """Text chunks for picture number `picture` of a job: `parameters` (A1111's), `safelight` (JSON), `Software`."""
+    if not request.output.metadata:
+        return {}
+    return {
+        "parameters": infotext(request, picture),
+        "safelight": request.model_dump_json(),
+        "Software": f"safelight {__version__}",
+    }
+
+
+def infotext(request: ResolvedGenerate, picture: int) -> str:
+    """The prompt, the negative prompt, and "Key: value" pairs, in the order that A1111 writes and clients parse."""
+    sampler = sampler_table().get(request.sampler)
+    schedule = schedule_table().get(request.schedule)
+    pairs = {
+        "Steps": request.steps,
+        "Sampler": sampler.label,
+        "Schedule type": schedule.label,
+        "CFG scale": f"{request.guidance_scale:g}",
+        "Seed": request.seed + picture,
+        "Size": f"{request.width}x{request.height}",
+        "Model hash": (request.model.sha256 or request.model.header_hash)[:10],
+        "Model": _quoted(request.model.name),
+    }
+    if isinstance(request, ResolvedTransform):
+        pairs["Denoising strength"] = f"{request.strength:g}"
+    if request.clip_skip > 1:
+        pairs["Clip skip"] = request.clip_skip
+    if request.loras:
+        used = ", ".join(
+            f"{lora.file.name}: {lora.file.sha256 or lora.file.header_hash[:12]}" for lora in request.loras
+        )
+        pairs["Lora hashes"] = f'"{used}"'
+    pairs["Version"] = f"safelight {__version__}"
+    lines = [request.prompt + "".join(f" <lora:{lora.file.name}:{lora.strength:g}>" for lora in request.loras)]
+    if request.negative_prompt:
+        lines.append(f"Negative prompt: {request.negative_prompt}")
+    lines.append(", ".join(f"{key}: {value}" for key, value in pairs.items()))
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if any(mark in text for mark in ",:\n") else text
