@@ -12,6 +12,7 @@ from tests.unit.sampling.drive import NoNoise, Recorded, drive, mixture, stream
 
 from safelight.core.samplers import complete_options, sampler_table
 from safelight.core.schedules import schedule_table
+from safelight.engine.sampling.brownian import Brownian
 from safelight.engine.sampling.levels import scaled_linear_levels
 from safelight.engine.sampling.paths import VE
 from safelight.engine.sampling.table import schedule_of
@@ -133,3 +134,15 @@ def test_brownian(solver, options, source):
         drive("DPM++ 2M SDE Heun", mixture, sigmas, start, noise=ours, options=options | {"solver": solver}).x,
         reference,
     )
+
+
+def test_brownian_increments_are_k_diffusions():
+    """Its sigmas are in single precision, ours in double: the tree must be asked at the same place."""
+    sigmas = sigmas_of("karras", 20)
+    single = torch.tensor(sigmas)
+    ours = Brownian(77, SHAPE, sigmas)
+    with warnings.catch_warnings(action="ignore"):
+        sampler = oracle.load().BrownianTreeNoiseSampler(torch.zeros(1, *SHAPE), single[-2], single[0], seed=[77])
+        expected = [sampler(single[i], single[i + 1])[0] for i in range(19)]
+    for i, increment in enumerate(expected):
+        assert (ours.increment(sigmas[i], sigmas[i + 1]) - increment).abs().max() < 1e-6

@@ -60,6 +60,16 @@ def test_the_largest_seed_is_a_seed(source):
     assert all(torch.isfinite(each).all() for each in (start, stream.normal(), stream.between(7.3, 2.9)))
 
 
+@pytest.mark.parametrize("source", ["a1111", "comfy"])
+def test_noise_is_drawn_on_the_cpu_and_put_on_the_device(source):
+    """`meta` is a device that every machine has."""
+    start, stream = open_noise(NoiseUse(source, 5, 1, 2), SHAPE, SIGMAS, "meta")
+    assert {each.device.type for each in (start, stream.normal(), stream.between(7.3, 2.9))} == {"meta"}
+    _, here = open_noise(NoiseUse(source, 5, 1, 2), SHAPE, SIGMAS)
+    here.normal()
+    assert torch.equal(stream.state()["generator"], here.state()["generator"])
+
+
 def test_pictures_of_a_batch_have_brownian_paths_of_their_own():
     for source in ("a1111", "comfy"):
         increments = [

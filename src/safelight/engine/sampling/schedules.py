@@ -13,6 +13,8 @@ from safelight.engine.sampling.levels import NoiseLevels
 from safelight.engine.sampling.step import Options
 from safelight.errors import InvalidRequest, InvalidValue
 
+__all__ = ["NoiseLevels", "Schedule", "ddim_uniform", "exponential", "karras", "normal", "sgm_uniform", "simple"]
+
 Schedule = Callable[[int, NoiseLevels, Options], list[float]]
 """n steps (1 or more), the family's levels, the schedule's options (complete) -> n + 1 sigmas."""
 
