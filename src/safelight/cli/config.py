@@ -70,7 +70,7 @@ def docs(toml: bool, as_json: bool) -> None:
             {
                 "setting": each.key,
                 "variable": each.variable,
-                "default": plain(each.default),
+                "default": plain(each.default_here()),
                 "allowed": each.allowed,
                 "help": each.help,
             }

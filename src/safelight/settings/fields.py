@@ -24,7 +24,7 @@ class Setting:
 
     `minimum` and `maximum` are inclusive. `zero`: what 0 means where it stands for something else than a number (it
     is then allowed beside the limits). `pattern` with `form` (its meaning in words) belongs to texts, `choices` to
-    choices. `shown`: the default in words, where it depends on the machine.
+    choices. `default` may be a function where it depends on the machine; `shown` is then the default in words.
     """
 
     section: str
@@ -49,6 +49,10 @@ class Setting:
     def variable(self) -> str:
         """The environment variable that sets it."""
         return f"SAFELIGHT_{self.section}_{self.name}".upper()
+
+    def default_here(self) -> Any:
+        """The default on this machine."""
+        return self.default() if callable(self.default) else self.default
 
     @property
     def allowed(self) -> str:

@@ -92,7 +92,7 @@ class _Merge:
 
     def __init__(self, faults: list[SettingFault]) -> None:
         self.faults = faults
-        self.values = {key: each.default for key, each in setting_table().items()}
+        self.values = {key: each.default_here() for key, each in setting_table().items()}
         self.origins: dict[str, Origin] = {}
 
     def add(self, layer: Iterable[_Given]) -> None:
@@ -232,7 +232,7 @@ def _unknown(key: str, origin: Origin) -> SettingFault:
     elif section in sections():
         allowed = f"It is a section: write [{section}] with settings under it."
     else:
-        hint = _near(key, setting_table()) or _near(section, sections())
+        hint = (_near(key, setting_table()) if name else "") or _near(section, sections())
         elsewhere: list[Setting] = [each for each in setting_table().values() if each.name == (name or section)]
         hint = f"Did you mean {elsewhere[0].key}? " if elsewhere else hint
         allowed = f"{hint}There is no such setting. Sections: {', '.join(sections())}."

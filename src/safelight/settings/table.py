@@ -182,7 +182,6 @@ def _setting(section: str, each: dataclasses.Field[Any], hint: Any) -> Setting:
     kinds: dict[Any, Kind] = {bool: "bool", int: "int", float: "float", str: "text", Path: "folder"}
     choices = get_args(hint) if get_origin(hint) is Literal else ()
     kind: Kind = "choice" if choices else kinds.get(hint, "folders")
-    default = each.default
-    if each.default_factory is not dataclasses.MISSING:
-        default = each.default_factory()
+    missing = each.default is dataclasses.MISSING
+    default = each.default_factory if missing else each.default
     return Setting(section, each.name, kind, default, choices=choices, **each.metadata)
