@@ -1,0 +1,110 @@
+"""The statements of the SQLite store, by name. Their tables: migrations/."""
+
+from __future__ import annotations
+
+FIXED = (
+    "id", "owner", "operation", "request", "resolved", "created_at", "model_key", "worker", "not_before", "deadline",
+    "retry_of", "bytes_needed", "fingerprint",
+)  # fmt: skip
+"""Columns of a job that never change."""
+
+CHANGING = (
+    "state", "priority", "tags", "started_at", "ended_at", "attempt", "charged_errors", "charged_crashes", "alone",
+    "passed_over", "cancel_requested", "pause_requested", "result", "failure", "timings", "peak_bytes", "position",
+    "pinned",
+)  # fmt: skip
+"""Columns of a job that its life changes."""
+
+INSERT_JOB = (
+    f"INSERT INTO jobs ({', '.join(FIXED + CHANGING)}, idempotency_key) "
+    f"VALUES ({', '.join(f':{name}' for name in FIXED + CHANGING)}, :idempotency_key)"
+)
+UPDATE_JOB = f"UPDATE jobs SET {', '.join(f'{name} = :{name}' for name in CHANGING)} WHERE id = :id"
+INSERT_JOB_FILE = "INSERT OR IGNORE INTO job_files VALUES (?, ?)"
+
+JOB = "SELECT * FROM jobs WHERE id = ?"
+JOB_BY_KEY = "SELECT * FROM jobs WHERE owner = ? AND idempotency_key = ?"
+STANDING = "SELECT owner, state, attempt FROM jobs WHERE id = ?"
+ATTEMPTS = "SELECT * FROM attempts WHERE job_id = ? ORDER BY number"
+PUT_ATTEMPT = """
+INSERT OR REPLACE INTO attempts VALUES
+(:job_id, :number, :worker, :started_at, :ended_at, :end, :kind, :message, :trace)"""
+CHECKPOINT = "SELECT * FROM checkpoints WHERE job_id = ?"
+PUT_CHECKPOINT = "INSERT OR REPLACE INTO checkpoints VALUES (:job_id, :attempt, :folder, :step, :at)"
+DROP_CHECKPOINT = "DELETE FROM checkpoints WHERE job_id = ?"
+
+QUEUED_FROM = "SELECT coalesce(sum(jobs), 0) FROM tally WHERE state = 'queued' AND priority >= ?"
+COUNTS = "SELECT state, sum(jobs) FROM tally GROUP BY state"
+RUNNING = "SELECT * FROM jobs WHERE state = 'running' ORDER BY sequence"
+EXPIRED = """
+SELECT jobs.* FROM jobs LEFT JOIN leases ON leases.job_id = jobs.id
+WHERE state = 'running' AND (until IS NULL OR until <= ?) ORDER BY sequence"""
+
+JOBS = "SELECT * FROM jobs WHERE {} ORDER BY sequence DESC LIMIT :limit"
+JOBS_WHERE = {
+    "owner": "owner = :owner",
+    "states": "state IN (SELECT value FROM json_each(:states))",
+    "operation": "operation = :operation",
+    "tag": "EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag)",
+    "before": "sequence < (SELECT sequence FROM jobs WHERE id = :before)",
+}
+"""Only what is asked for is joined, by AND, so that the indexes serve."""
+
+WAITING = """
+WITH line AS (
+    SELECT sequence, priority, owner, row_number() OVER (PARTITION BY priority, owner ORDER BY sequence) AS turn
+    FROM jobs WHERE state = 'queued' AND (not_before IS NULL OR not_before <= :now)
+), head AS (
+    SELECT sequence, row_number() OVER (ORDER BY priority DESC, turn, coalesce(served, 0), sequence) AS place
+    FROM line LEFT JOIN owners USING (owner) ORDER BY place LIMIT :limit
+)
+SELECT jobs.* FROM head JOIN jobs USING (sequence) ORDER BY place"""
+"""Each owner's first job, then each one's second, …; only the head of the line touches the (long) rows of jobs."""
+
+SERVED = """
+INSERT INTO owners SELECT ?, coalesce(max(served), 0) + 1 FROM owners WHERE true
+ON CONFLICT DO UPDATE SET served = excluded.served"""
+PASS_OVER = "UPDATE jobs SET passed_over = passed_over + 1 WHERE id = ? AND state = 'queued'"
+
+GRANT = "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)"
+RENEW = "UPDATE leases SET until = :until WHERE job_id = :job_id AND attempt = :attempt AND worker = :worker"
+END_LEASE = "DELETE FROM leases WHERE job_id = ?"
+VOID_LEASES = "DELETE FROM leases"
+
+LAST_NUMBER = "SELECT coalesce(max(number), 0) FROM events WHERE job_id = ?"
+INSERT_EVENT = "INSERT INTO events (job_id, number, owner, kind, data, at) VALUES (?, ?, ?, ?, ?, ?)"
+EVENTS = "SELECT * FROM events WHERE job_id = ? AND number > ? ORDER BY number"
+EVENTS_OF_ALL = "SELECT * FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
+EVENTS_OF_OWNER = "SELECT * FROM events WHERE owner = ? AND sequence > ? ORDER BY sequence LIMIT ?"
+
+ARTIFACT_COLUMNS = (
+    "id", "job_id", "index", "owner", "sha256", "media_type", "bytes", "width", "height", "seed", "created_at",
+)  # fmt: skip
+INSERT_ARTIFACT = (
+    f"INSERT INTO artifacts ({', '.join(map('[{}]'.format, ARTIFACT_COLUMNS))}) "
+    f"VALUES ({', '.join(map(':{}'.format, ARTIFACT_COLUMNS))})"
+)
+ARTIFACT = "SELECT * FROM artifacts WHERE id = ?"
+ARTIFACT_AT = 'SELECT * FROM artifacts WHERE job_id = ? AND "index" = ?'
+ARTIFACTS_OF_JOB = 'SELECT * FROM artifacts WHERE job_id = ? ORDER BY "index"'
+ARTIFACTS = "SELECT * FROM artifacts WHERE {} ORDER BY sequence DESC LIMIT :limit"
+ARTIFACTS_WHERE = {
+    "owner": "owner = :owner",
+    "before": "sequence < (SELECT sequence FROM artifacts WHERE id = :before)",
+}
+
+PUT_UPLOAD = "INSERT OR REPLACE INTO uploads VALUES (:id, :owner, :media_type, :bytes, :width, :height, :created_at)"
+UPLOAD = "SELECT * FROM uploads WHERE id = :id AND (:owner IS NULL OR owner = :owner) LIMIT 1"
+PUT_NOTE = "INSERT OR REPLACE INTO notes VALUES (?, ?)"
+NOTES = "SELECT key, value FROM notes WHERE substr(key, 1, length(:prefix)) = :prefix ORDER BY key"
+
+FINISHED = """
+SELECT jobs.id, ended_at, pinned, coalesce(sum(bytes), 0) AS bytes
+FROM jobs LEFT JOIN artifacts ON artifacts.job_id = jobs.id
+WHERE ended_at IS NOT NULL GROUP BY jobs.sequence ORDER BY ended_at"""
+FORGET = "DELETE FROM jobs WHERE id = ? AND ended_at IS NOT NULL AND NOT pinned"
+FORGET_UPLOADS = "DELETE FROM uploads WHERE created_at < ? AND id NOT IN (SELECT sha256 FROM job_files)"
+IS_NAMED = """
+SELECT EXISTS (SELECT 1 FROM artifacts WHERE sha256 = :sha256)
+    OR EXISTS (SELECT 1 FROM uploads WHERE id = :sha256)
+    OR EXISTS (SELECT 1 FROM job_files WHERE sha256 = :sha256)"""
