@@ -7,6 +7,7 @@ its code is named by `code` and imported by the worker alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from safelight.core.registry import Registry
 
@@ -50,7 +51,7 @@ class FamilySpec:
     grid: int
     native: tuple[int, int]
     prediction: str
-    path: str
+    path: Literal["ve", "flow"]
     steps: int
     guidance_scale: float
     sampler: str

@@ -1,8 +1,8 @@
 """What passes cost, as measured, and the width that pays.
 
 The cost of a pass of `w` rows is learnt per (network, shape, dtype). A pass is widened only where a row then costs
-no more than in a narrower one; a width not yet tried is taken to be a little better than its nearest, so that each
-is tried once.
+no more than in a narrower one; a width not yet tried is taken to be a little better a row than its narrower
+neighbour, so that each is tried once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Profiles:
         if width in known:
             return known[width]
         near = min(known, key=lambda each: (abs(each - width), -each))
-        return known[near] * width / near * _HOPE
+        return known[near] * width / near * (_HOPE if width > near else 1.0)
 
     def width(self, key: PassKey, waiting: int, limit: int) -> int:
         """How many of `waiting` rows the next pass should take: at most `limit`, the cheapest a row, rather wide."""

@@ -6,13 +6,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from safelight.catalog.entries import ModelEntry
-from safelight.core.families import FamilySpec
 from safelight.core.files import FileRef, UploadRef
-from safelight.core.guidances import GuidanceRecord
-from safelight.core.parsers import ParserRecord
-from safelight.core.registry import Registry
-from safelight.core.samplers import SamplerRecord
-from safelight.core.schedules import ScheduleRecord
+from safelight.core.tables import Tables
 
 __all__ = ["Catalog", "Context", "ModelEntry"]
 
@@ -37,9 +32,5 @@ class Context:
     """
 
     catalog: Catalog
-    samplers: Registry[SamplerRecord]
-    schedules: Registry[ScheduleRecord]
-    families: Registry[FamilySpec]
-    guidances: Registry[GuidanceRecord]
-    parsers: Registry[ParserRecord]
+    tables: Tables
     pictures: dict[str, UploadRef] = field(default_factory=dict)

@@ -41,7 +41,7 @@ def transform(request: ImageTransform, context: Context) -> ResolvedTransform:
 
 def inpaint(request: ImageInpaint, context: Context) -> ResolvedInpaint:
     """A complete image.inpaint."""
-    masked = {"mask": context.pictures["mask"], "mask_blur": request.mask_blur}
+    masked: dict[str, Any] = {"mask": context.pictures["mask"], "mask_blur": request.mask_blur}
     source = _source(request, context)
     return ResolvedInpaint(operation="image.inpaint", **_complete(request, context), **source, **masked)
 
@@ -66,7 +66,7 @@ class _Faults:
 
 def _complete(request: ImageGenerate, context: Context) -> dict[str, Any]:
     model = context.catalog.model(request.model)
-    family = context.families.get(model.family)
+    family = context.tables.families.get(model.family)
     faults = _Faults()
     if request.operation not in family.operations:
         can = ", ".join(family.operations)
@@ -77,8 +77,9 @@ def _complete(request: ImageGenerate, context: Context) -> dict[str, Any]:
         faults.collect(lambda lora=lora, index=index: _lora(lora, index, context), None)  # type: ignore[misc]
         for index, lora in enumerate(request.loras)
     ]
-    guidance = faults.collect(lambda: _guidance(request, context, model), ())
-    parser = faults.collect(lambda: context.parsers.get(request.parser, "parser").id, "")
+    nothing: tuple[ResolvedGuidance, ...] = ()
+    guidance = faults.collect(lambda: _guidance(request, context, model), nothing)
+    parser = faults.collect(lambda: context.tables.parsers.get(request.parser, "parser").id, "")
     faults.check()
     defaults = model.defaults
     return {
@@ -109,12 +110,15 @@ def _walk(
 ) -> dict[str, Any]:
     """Sampler and schedule with their options, by their canonical names."""
     asked = _first(request.sampler, model.defaults.get("sampler"), family.sampler)
-    sampler = faults.collect(lambda: context.samplers.get(asked, "sampler"), None)
+    sampler = faults.collect(lambda: context.tables.samplers.get(asked, "sampler"), None)
     named = _first(request.schedule, model.defaults.get("schedule"), family.schedule)
-    schedule = faults.collect(lambda: context.schedules.get(named, "schedule"), None)
+    schedule = faults.collect(lambda: context.tables.schedules.get(named, "schedule"), None)
+    if sampler is not None and family.path not in sampler.paths:
+        valid = ", ".join(each.id for each in context.tables.samplers if family.path in each.paths)
+        faults.found.append(InvalidValue("sampler", f"{sampler.id} does not walk {family.label}", f"Use: {valid}."))
     if schedule is not None and schedule.code is None:  # "automatic" stands for the model's own
         own = _first(model.defaults.get("schedule"), family.schedule)
-        schedule = context.schedules.get(own, "schedule")
+        schedule = context.tables.schedules.get(own, "schedule")
     options: dict[str, dict[str, f.Scalar]] = {"sampler_options": {}, "schedule_options": {}}
     for name, record, given in (
         ("sampler_options", sampler, request.sampler_options),
@@ -134,7 +138,7 @@ def _size(
     request: ImageGenerate, context: Context, model: ModelEntry, family: FamilySpec, faults: _Faults
 ) -> tuple[int, int]:
     """Width and height: as asked, else the picture's own (to the grid), else the model's, else the family's."""
-    picture = context.pictures.get("image")
+    picture = context.pictures["image"] if isinstance(request, ImageTransform) else None
     sides: dict[str, int] = {}
     for name, native in zip(("width", "height"), family.native, strict=True):
         own = None if picture is None else _to_grid(getattr(picture, name), family.grid)
@@ -170,9 +174,9 @@ def _guidance(request: ImageGenerate, context: Context, model: ModelEntry) -> tu
         return (ResolvedGuidance(kind="rescale", options={"amount": float(amount)}),)
     chosen = []
     for index, use in enumerate(request.guidance):
-        record = context.guidances.get(use.kind, f"guidance.{index}.kind")
+        record = context.tables.guidances.get(use.kind, f"guidance.{index}.kind")
         if not record.public:
-            kinds = ", ".join(each.id for each in context.guidances if each.public)
+            kinds = ", ".join(each.id for each in context.tables.guidances if each.public)
             raise InvalidRequest(
                 InvalidValue(f"guidance.{index}.kind", f"{record.id} is not asked for by name", f"Use one of: {kinds}.")
             )

@@ -18,7 +18,7 @@ from safelight.core.files import FileRef
 from safelight.core.names import attribute
 from safelight.core.registry import Registry
 from safelight.core.stages import AdapterUse, NetworkUse
-from safelight.engine.adapters import AdapterHost
+from safelight.engine.adapters.host import AdapterHost
 from safelight.engine.device import Device
 from safelight.engine.families.family import Autoencoder, Family, Network, TextEncoder
 from safelight.engine.residency.lent import LentAutoencoder, LentNetwork, LentText, Row
@@ -34,6 +34,7 @@ WHOLE_PIXELS = 1024 * 1024
 """Pictures up to this many pixels are decoded whole where memory allows; larger ones in tiles, so as to take turns."""
 
 LORAS_KEPT = 32
+COMPONENTS = ("network", "text", "vae")
 
 
 @dataclass
@@ -163,14 +164,15 @@ class Bench:
         row: list[tuple[str, float]] = []
         warnings: list[str] = []
         for use in adapters:
-            lora = self._lora(use.file)
-            pairs = lora.pairs.get(component, {})
-            if use.strength == 0.0 or not pairs:
+            if use.strength == 0.0:
                 continue
-            missing = host.attach(use.file.key, pairs, self.where.dtype, self.where.device)
-            row.append((use.file.key, use.strength))
-            if missing:
-                warnings.append(_unmatched(use.file.name, missing))
+            lora = self._lora(use.file)
+            left = lora.unmatched + lora.unsupported + lora.foreign(COMPONENTS) if component == "network" else ()
+            if pairs := lora.pairs.get(component, {}):
+                left += host.attach(use.file.key, pairs, self.where.dtype, self.where.device)
+                row.append((use.file.key, use.strength))
+            if left:
+                warnings.append(_left_out(use.file.name, left))
         return tuple(row), tuple(warnings)
 
     def _lora(self, file: FileRef) -> LoraFile:
@@ -188,6 +190,6 @@ def _host(resident: _Resident) -> AdapterHost:
     return resident.host
 
 
-def _unmatched(name: str, keys: Sequence[str]) -> str:
-    shown = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-    return f"LoRA {name}: {len(keys)} parts have no place in this model and are left out ({shown})."
+def _left_out(name: str, lines: Sequence[str]) -> str:
+    shown = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
+    return f"LoRA {name}: left out: {shown}."

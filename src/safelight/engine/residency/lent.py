@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from safelight.engine.adapters import AdapterHost
+from safelight.engine.adapters.host import AdapterHost
 from safelight.engine.families.family import Autoencoder, Network, TextEncoder
 
 Row = tuple[tuple[str, float], ...]

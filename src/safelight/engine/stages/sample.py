@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, cast
 
 from torch import Tensor
@@ -102,10 +101,14 @@ def answers(segment: Segment, lent: LentNetwork, desk: Desk) -> Ask:
             tensors={name: _tensor(desk.result(handle)) for name, handle in use.inputs.items()},
             inner=chain,
         )
-        chain = partial(guidance, run=run)
+        chain = _asking(guidance, run)
     if chain is None:
         raise ValueError("A segment needs at least a base guidance, such as cfg.")
     return chain
+
+
+def _asking(guidance: Guidance, run: Guided) -> Ask:
+    return lambda query: guidance(query, run)
 
 
 def walked_sigmas(stage: Sample, desk: Desk, levels: NoiseLevels) -> list[float]:

@@ -52,12 +52,11 @@ def inpaint(request: ResolvedInpaint) -> Recipe:
     keep = GuidanceUse("keep_outside", {}, {"latent": latent, "mask": mask})
 
     def finish(pictures: tuple[Handle, ...]) -> Generator[Any, Any, tuple[Handle, ...]]:
-        return (
-            yield tuple(
-                Composite(picture, request.image, mask, request.width, request.height, request.resize)
-                for picture in pictures
-            )
+        size = (request.width, request.height)
+        mixed: tuple[Handle, ...] = yield tuple(
+            Composite(picture, request.image, mask, *size, request.resize) for picture in pictures
         )
+        return mixed
 
     return (yield from _pictures(request, latent=latent, strength=request.strength, around=(keep,), finish=finish))
 
