@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from tests.conformance.stores.making import Clock
 
 from safelight.jobs.memory import MemoryStore
 from safelight.jobs.sqlite.store import SqliteStore
 from safelight.jobs.store import Store
-from tests.conformance.stores.making import Clock
 
 Reopen = Callable[[], Awaitable[Store]]
 

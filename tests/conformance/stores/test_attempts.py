@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from tests.conformance.stores.making import Clock, again, artifact, checkpoint, started, submitted
 
 from safelight.core.events import EventKind
 from safelight.core.states import AttemptEnd, JobState
 from safelight.errors import Conflict, StaleAttempt
 from safelight.jobs.store import Store
-from tests.conformance.stores.making import Clock, again, artifact, checkpoint, started, submitted
 
 pytestmark = pytest.mark.anyio
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.conformance.stores.making import again, artifact, new_job, started, submitted
 
 from safelight.core.events import Event, EventKind
 from safelight.core.states import AttemptEnd
 from safelight.errors import Conflict, StaleAttempt
 from safelight.jobs.store import Store
-from tests.conformance.stores.making import again, artifact, new_job, started, submitted
 
 pytestmark = pytest.mark.anyio
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.conformance.stores.making import again, started, submitted
 
 from safelight.core.events import EventKind
 from safelight.core.states import AttemptEnd, JobState
 from safelight.errors import Conflict
 from safelight.jobs.store import Store
-from tests.conformance.stores.making import again, started, submitted
 
 pytestmark = pytest.mark.anyio
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.conformance.stores.making import Clock, artifact, checkpoint, new_job, started, submitted
 
 from safelight.core.states import AttemptEnd
 from safelight.errors import NotFound
 from safelight.jobs.records import Finished, Upload
 from safelight.jobs.store import Store
-from tests.conformance.stores.making import Clock, artifact, checkpoint, new_job, started, submitted
 
 pytestmark = pytest.mark.anyio
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.conformance.stores.making import artifact, new_job, started, submitted
 
 from safelight.core.events import EventKind
 from safelight.core.states import AttemptEnd, JobState
 from safelight.errors import Conflict, NotFound, QueueFull
 from safelight.jobs.records import Filter
 from safelight.jobs.store import Store
-from tests.conformance.stores.making import artifact, new_job, started, submitted
 
 pytestmark = pytest.mark.anyio
 

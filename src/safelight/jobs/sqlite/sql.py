@@ -55,10 +55,10 @@ WITH line AS (
     SELECT sequence, priority, owner, row_number() OVER (PARTITION BY priority, owner ORDER BY sequence) AS turn
     FROM jobs WHERE state = 'queued' AND (not_before IS NULL OR not_before <= :now)
 ), head AS (
-    SELECT sequence, row_number() OVER (ORDER BY priority DESC, turn, coalesce(served, 0), sequence) AS place
-    FROM line LEFT JOIN owners USING (owner) ORDER BY place LIMIT :limit
+    SELECT sequence, turn, coalesce(served, 0) AS served FROM line LEFT JOIN owners USING (owner)
+    ORDER BY priority DESC, turn, served, sequence LIMIT :limit
 )
-SELECT jobs.* FROM head JOIN jobs USING (sequence) ORDER BY place"""
+SELECT jobs.* FROM head JOIN jobs USING (sequence) ORDER BY priority DESC, turn, served, sequence"""
 """Each owner's first job, then each one's second, …; only the head of the line touches the (long) rows of jobs."""
 
 SERVED = """

@@ -38,7 +38,7 @@ CREATE TABLE jobs (
 );
 CREATE UNIQUE INDEX jobs_by_key ON jobs (owner, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX jobs_by_owner ON jobs (owner, sequence);
-CREATE INDEX jobs_in_line ON jobs (priority, owner, sequence, not_before) WHERE state = 'queued';
+CREATE INDEX jobs_in_line ON jobs (state, priority, owner, sequence, not_before) WHERE state = 'queued';
 CREATE INDEX jobs_at_work ON jobs (sequence) WHERE state = 'running';
 CREATE INDEX jobs_over ON jobs (ended_at) WHERE ended_at IS NOT NULL;
 
