@@ -168,7 +168,6 @@ def test_what_is_not_used_is_named(saved, extra, said):
     named = {"lora_unet_x.lora_down.weight": DOWN, "lora_unet_x.lora_up.weight": UP}
     file = read_lora(saved(dict(sorted((named | extra).items()))))
     assert any(line.endswith(said) for line in file.unmatched)
-    assert any("belong to no LoRA" in sentence for sentence in file.warnings(("network", "text")))
 
 
 @pytest.mark.parametrize(
@@ -187,16 +186,16 @@ def test_other_kinds_are_reported_in_words_and_left_out(saved, tensors, kind):
     file = read_lora(saved({f"lora_unet_x.{name}": shapes.get(name, DOWN) for name in tensors}))
     assert file.pairs == {}
     assert file.unmatched == ()
-    (sentence,) = file.warnings(("network", "text"))
+    (sentence,) = file.unsupported
     assert sentence.startswith(f"1 layers have {kind}")
     assert "left out" in sentence
 
 
 def test_a_component_the_model_lacks_is_reported(saved):
     file = read_lora(saved({"lora_te2_x.lora_down.weight": DOWN, "lora_te2_x.lora_up.weight": UP}))
-    (sentence,) = file.warnings(("network", "text"))
+    (sentence,) = file.foreign(("network", "text"))
     assert "'text_2'" in sentence
-    assert file.warnings(("network", "text", "text_2")) == ()
+    assert file.foreign(("network", "text", "text_2")) == ()
 
 
 def test_other_files_are_refused(saved, tmp_path):

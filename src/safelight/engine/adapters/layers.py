@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class LoraPath(nn.Module):
         return sum(buffer.nbytes for buffer in self.buffers())
 
 
-class LoraLayer(nn.Module):
+class LoraLayer(nn.Module, ABC):
     """Stands where `base` stood: base(x), and for the rows that the table names, strength * up(down(x)) on top.
 
     Rows are dim 0. Without a row to serve, the result is the base's own.
@@ -78,13 +79,13 @@ class LoraLayer(nn.Module):
             return self.outer(path, (inner * factors).to(inner.dtype))
         return self.outer(path, inner if strength == 1 else inner * strength)
 
+    @abstractmethod
     def inner(self, path: LoraPath, x: Tensor) -> Tensor:
         """x -> [rows, ..., rank] (linear) or [rows, rank, h, w] (convolution)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def outer(self, path: LoraPath, inner: Tensor) -> Tensor:
         """What `inner` gave -> the shape of the base's result."""
-        raise NotImplementedError
 
 
 class LoraLinear(LoraLayer):

@@ -60,19 +60,13 @@ class LoraFile:
     unsupported: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
 
-    def warnings(self, components: Collection[str]) -> tuple[str, ...]:
-        """What of the file is left out on a model of these components, a sentence each, for the job's warnings.
-
-        Layers that a component turns out not to have are reported by `AdapterHost.attach`.
-        """
-        sentences = list(self.unsupported)
-        if self.unmatched:
-            shown = "; ".join(self.unmatched[:3])
-            sentences.append(f"{len(self.unmatched)} tensors belong to no LoRA known here (such as {shown})")
-        for component, layers in self.pairs.items():
-            if component not in components:
-                sentences.append(f"{len(layers)} layers are for {component!r}, which this model does not have")
-        return tuple(sentences)
+    def foreign(self, components: Collection[str]) -> tuple[str, ...]:
+        """A sentence for each component that the file changes and a checkpoint with these components lacks."""
+        return tuple(
+            f"{len(layers)} layers are for the component {component!r}, which this model does not have"
+            for component, layers in self.pairs.items()
+            if component not in components
+        )
 
 
 def read_lora(path: str | Path) -> LoraFile:
