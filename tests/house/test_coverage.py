@@ -1,4 +1,4 @@
-"""Coverage counts what runs in workers: in subprocesses elsewhere, in their forks, and where they leave by `os._exit`."""
+"""Coverage counts what runs in workers: in subprocesses, in their forks, and where they leave by `os._exit`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 import tomllib
 
 import pytest
-
 from tests.house.source import ROOT
 
 PARENT = """\
@@ -66,4 +65,5 @@ def test_forks_of_subprocesses_are_counted(tmp_path):
     number = {line.strip(): at for at, line in enumerate(ZYGOTE.splitlines(), 1)}
     assert number["seen.append(1)"] in zygote["executed_lines"]
     assert number["os._exit(0 if seen else 1)"] in zygote["executed_lines"]
-    assert zygote["missing_lines"] == [number["return 1"]]
+    # The frame that forks is not followed in the child, what it calls is: a zygote's child begins with a call.
+    assert zygote["missing_lines"] == [number["return 1"], number["in_fork()"]]
