@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.house.source import Module, imports, modules
+from tests.house.source import Module, imports, loads, modules
 
 from safelight.core.families import BUILT_IN as FAMILIES
 
@@ -39,7 +39,7 @@ def _back(graph, name: str) -> bool:
 
 @pytest.mark.parametrize("module", LIGHT, ids=lambda module: module.name)
 def test_only_the_rooms_of_pixels_reach_torch(module: Module):
-    graph = imports()
+    graph = loads()
     heavy = [room for room in HEAVY if room in graph.modules]
     for name in heavy:
         chain = graph.find_shortest_chain(module.name, name)
@@ -81,6 +81,12 @@ def _optional() -> tuple[str, ...]:
 def test_the_server_loads_no_torch_in_a_fresh_interpreter():
     code = f"import sys, safelight.server.app; print([each for each in {HEAVY!r} if each in sys.modules])"
     assert _python(code).strip() == "[]"
+
+
+def test_the_package_alone_loads_nothing_of_its_own():
+    code = "import sys, safelight; print(sorted(each for each in sys.modules if each.startswith('safelight')))"
+    assert _python(code).strip() == "['safelight']"
+    assert _python("import safelight; print(safelight.Client.__name__)").strip() == "Client"
 
 
 @pytest.mark.parametrize("package", ONLY_HERE)
