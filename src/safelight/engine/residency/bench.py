@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ WHOLE_PIXELS = 1024 * 1024
 """Pictures up to this many pixels are decoded whole where memory allows; larger ones in tiles, so as to take turns."""
 
 LORAS_KEPT = 32
+ADAPTERS_KEPT = 8
+"""Adapters that stay hung in a component while nobody uses them."""
+
 COMPONENTS = ("network", "text", "vae")
 
 
@@ -46,6 +50,8 @@ class _Resident:
     bytes: int
     load_s: float
     host: AdapterHost | None
+    adapter_bytes: int = 0
+    hanging: Counter[str] = field(default_factory=Counter)
     users: int = 0
     uses: float = 0.0
     used_at: float = field(default_factory=time.monotonic)
@@ -56,13 +62,15 @@ class _Resident:
         self.used_at = now
 
     def held(self) -> Held:
-        extra = self.host.bytes if self.host else 0
         uses = recent(self.uses, time.monotonic() - self.used_at)
-        return Held(self.key, self.bytes + extra, uses, self.load_s, in_use=self.users > 0)
+        return Held(self.key, self.bytes + self.adapter_bytes, uses, self.load_s, in_use=self.users > 0)
 
 
 class Bench:
-    """Lends components of checkpoints, each at most once in memory. One owner (the loop's thread)."""
+    """Lends components of checkpoints, each at most once in memory.
+
+    One owner (the loop's thread); `keys` and `bytes` may be read from any other.
+    """
 
     def __init__(
         self,
@@ -86,12 +94,12 @@ class Bench:
     @property
     def keys(self) -> list[str]:
         """Weights keys of the checkpoints that have something in memory."""
-        return sorted({key.rsplit("/", 1)[0] for key in self._residents})
+        return sorted({key.rsplit("/", 1)[0] for key in list(self._residents)})
 
     @property
     def bytes(self) -> int:
         """Bytes of all that is in memory, adapters included."""
-        return sum(resident.held().bytes for resident in self._residents.values())
+        return sum(resident.held().bytes for resident in list(self._residents.values()))
 
     def tile(self, pixels: int) -> int:
         """Side of the tiles (in pixels) that a picture of so many pixels is decoded in; 0: whole."""
@@ -102,15 +110,19 @@ class Bench:
     @contextmanager
     def network(self, use: NetworkUse) -> Iterator[LentNetwork]:
         """A denoising network with its adapters hung in. OutOfMemory where it cannot be had."""
-        with self._lend(use.model, use.family, "network") as resident:
-            row, warnings = self._attach(resident, use.adapters, "network")
+        with (
+            self._lend(use.model, use.family, "network") as resident,
+            self._hung(resident, use.adapters, "network") as (row, warnings),
+        ):
             yield LentNetwork(resident.key, cast(Network, resident.value), _host(resident), row, warnings)
 
     @contextmanager
     def text(self, use: NetworkUse) -> Iterator[LentText]:
         """A text encoder with its adapters hung in. OutOfMemory where it cannot be had."""
-        with self._lend(use.model, use.family, "text") as resident:
-            row, warnings = self._attach(resident, use.adapters, "text")
+        with (
+            self._lend(use.model, use.family, "text") as resident,
+            self._hung(resident, use.adapters, "text") as (row, warnings),
+        ):
             yield LentText(resident.key, cast(TextEncoder, resident.value), _host(resident), row, warnings)
 
     @contextmanager
@@ -156,6 +168,24 @@ class Bench:
         for key in decided.keys:
             self.evict(key)
 
+    @contextmanager
+    def _hung(
+        self, resident: _Resident, adapters: Sequence[AdapterUse], component: str
+    ) -> Iterator[tuple[Row, tuple[str, ...]]]:
+        """Adapters hung in and in use; given back, the oldest idle ones are taken out where too many hang."""
+        row, warnings = self._attach(resident, adapters, component)
+        keys = [key for key, _ in row]
+        resident.hanging.update(keys)
+        try:
+            yield row, warnings
+        finally:
+            resident.hanging.subtract(keys)
+            host = _host(resident)
+            idle = [key for key in host.attached if resident.hanging[key] <= 0]
+            for key in idle[: max(0, len(host.attached) - ADAPTERS_KEPT)]:
+                host.detach(key)
+            resident.adapter_bytes = host.bytes
+
     def _attach(
         self, resident: _Resident, adapters: Sequence[AdapterUse], component: str
     ) -> tuple[Row, tuple[str, ...]]:
@@ -173,6 +203,7 @@ class Bench:
                 row.append((use.file.key, use.strength))
             if left:
                 warnings.append(_left_out(use.file.name, left))
+        resident.adapter_bytes = host.bytes
         return tuple(row), tuple(warnings)
 
     def _lora(self, file: FileRef) -> LoraFile:
