@@ -24,13 +24,13 @@ POSIX = {
 
 POSIX_ROOMS = (
     "workers.local", "workers.zygote", "workers.child", "workers.deaths", "server.single", "client.transport",
-    "engine.residency",
+    "workers.files_process", "engine.residency",
 )  # fmt: skip
 
 MEMORY = {
     "mem_get_info", "memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved",
     "memory_stats", "current_allocated_memory", "driver_allocated_memory",
-    "virtual_memory", "swap_memory", "memory_info", "memory_full_info", "getrusage", "ru_maxrss",
+    "virtual_memory", "swap_memory", "memory_info", "memory_full_info", "ru_maxrss",
 }  # fmt: skip
 MEMORY_FILES = re.compile(r"/proc/(meminfo|self/status|self/statm|\{|\d)|/sys/fs/cgroup|tracemalloc")
 MEMORY_ROOMS = ("telemetry", "engine.residency")
