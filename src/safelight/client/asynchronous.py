@@ -1,0 +1,210 @@
+"""The client for programs with an event loop: the same methods, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from safelight.client import calls, launch
+from safelight.client.answers import OVER, Event, Job, JobFailed, Result, check, error_of, picture
+from safelight.client.calls import Call, Source
+from safelight.client.sse import Reader
+from safelight.errors import ServerNotRunning, UnreadableFile
+from safelight.settings import load_settings, settings_of
+
+T = TypeVar("T")
+
+TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+RECONNECT_S = 60.0
+"""For how long a broken event stream is taken up again before the client gives up."""
+
+
+class AsyncClient:
+    """A Safelight server.
+
+    `url`: of the server; SAFELIGHT_URL, else the one on this machine's data folder (`home`) if None. Raises
+    ServerNotRunning where there is none; everything the server refuses is raised as the error it names
+    (`safelight.errors`).
+    """
+
+    def __init__(self, url: str | None = None, api_key: str | None = None, *, home: Path | None = None,
+                 transport: httpx.AsyncBaseTransport | None = None) -> None:  # fmt: skip
+        self.url, self._local = calls.find(url, home)
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=TIMEOUT, transport=transport)
+
+    @classmethod
+    async def start(cls, *, home: Path | None = None, wait_s: float = launch.START_S) -> AsyncClient:
+        """A client of the server on the data folder, which is started in the background if none runs."""
+        settings = load_settings()
+        if home is not None:
+            values = settings.values()
+            values["storage"]["home"] = str(home.absolute())
+            settings = settings_of(values, settings.environment)
+        return cls((await asyncio.to_thread(launch.start, settings, wait_s)).url, home=settings.storage.home)
+
+    async def shutdown(self, wait_s: float = 30.0) -> None:
+        """Stop the server and wait until its process has ended. Accepted jobs go on at its next start."""
+        there = self._local
+        await self._send(calls.shutdown(there.token if there else ""))
+        if there is not None and not await asyncio.to_thread(launch.wait_gone, there, wait_s):
+            raise ServerNotRunning(
+                f"The server (pid {there.pid}) is still stopping after {wait_s:g} s.", "Wait longer."
+            )
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    # -- pictures
+
+    async def generate(self, prompt: str, *, on_event: Callable[[Event], None] | None = None, **fields: Any) -> Result:
+        """Text to image. `fields`: those of image.generate; `on_event`: is told of everything that happens.
+
+        Raises JobFailed where it ends without a picture.
+        """
+        return await self.run(calls.body("image.generate", {"prompt": prompt, **fields}), on_event=on_event)
+
+    async def transform(self, image: Source, prompt: str, *, on_event: Callable[[Event], None] | None = None,
+                  **fields: Any) -> Result:  # fmt: skip
+        """Image to image. `image`: a file, its bytes, a Pillow image, or the id of an upload or artifact."""
+        body = calls.body("image.transform", {"prompt": prompt, "image": image, **fields})
+        return await self.run(body, on_event=on_event)
+
+    async def inpaint(self, image: Source, mask: Source, prompt: str, *,
+                      on_event: Callable[[Event], None] | None = None, **fields: Any) -> Result:  # fmt: skip
+        """Repaint where `mask` is white."""
+        body = calls.body("image.inpaint", {"prompt": prompt, "image": image, "mask": mask, **fields})
+        return await self.run(body, on_event=on_event)
+
+    async def run(self, body: Mapping[str, Any], *, on_event: Callable[[Event], None] | None = None) -> Result:
+        """Any operation, to its end; its pictures are fetched."""
+        job_id = await self.submit(body)
+        async for event in self.stream(job_id, previews=on_event is not None):
+            if on_event is not None:
+                on_event(event)
+        job = await self.job(job_id)
+        if job.state != "succeeded":
+            raise JobFailed(job)
+        pictures = [picture(each, await self._send(calls.artifact(each["id"]))) for each in job.artifacts]
+        return Result(job, tuple(pictures))
+
+    # -- jobs
+
+    async def submit(self, body: Mapping[str, Any], *, key: str | None = None) -> str:
+        """Hand in a job and return at once: its id. `key`: an idempotency key; a fresh one if None."""
+        return await self._send(calls.submit(body, key), tries=3)
+
+    async def job(self, job_id: str) -> Job:
+        """A job's record."""
+        return await self._send(calls.job(job_id))
+
+    async def jobs(self, **filters: Any) -> list[Job]:
+        """Jobs, newest first. `filters`: state, operation, tag, before, limit."""
+        return await self._send(calls.jobs(filters))
+
+    async def change(self, job_id: str, **changes: Any) -> Job:
+        """Change `priority`, `tags`, `pinned` or `paused`."""
+        return await self._send(calls.change(job_id, changes))
+
+    async def cancel(self, job_id: str) -> Job:
+        """Cancel a job."""
+        return await self._send(calls.cancel(job_id))
+
+    async def retry(self, job_id: str) -> str:
+        """A new job of the same resolved request: its id."""
+        return await self._send(calls.retry(job_id))
+
+    async def stream(self, job_id: str, *, after: int = 0, previews: bool = False) -> AsyncIterator[Event]:
+        """A job's events from number `after` on to its last; a broken connection is taken up where it broke."""
+        reader = Reader(after)
+        heard = time.monotonic()
+        while True:
+            try:
+                async for event in self._connection(job_id, reader, previews):
+                    heard = time.monotonic()
+                    yield event
+                    if event.kind in OVER:
+                        return
+            except httpx.TransportError as error:
+                if time.monotonic() - heard > RECONNECT_S:
+                    raise ServerNotRunning(f"{self.url} does not answer: {error}.", "Is it running?") from None
+            await asyncio.sleep(0.2)
+
+    async def _connection(self, job_id: str, reader: Reader, previews: bool) -> AsyncIterator[Event]:
+        params = {"after": reader.last, "previews": previews}
+        path = f"/v1/jobs/{quote(job_id, safe='')}/stream"
+        async with self._http.stream("GET", path, params=params) as response:
+            if not response.is_success:
+                await response.aread()
+                raise error_of(response)
+            async for line in response.aiter_lines():
+                event = reader.line(line)
+                if event is not None:
+                    yield event
+
+    # -- what is there
+
+    async def upload(self, source: Source) -> str:
+        """Keep a picture on the server; its id stands for it in requests."""
+        return await self._send(calls.upload(source))
+
+    async def artifact(self, artifact_id: str) -> bytes:
+        """A finished file's bytes."""
+        return await self._send(calls.artifact(artifact_id))
+
+    async def models(self) -> list[dict[str, Any]]:
+        """Checkpoints that can be asked for."""
+        return await self._send(calls.table("models"))
+
+    async def loras(self) -> list[dict[str, Any]]:
+        """LoRAs that can be asked for."""
+        return await self._send(calls.table("loras"))
+
+    async def samplers(self) -> list[dict[str, Any]]:
+        """Samplers with their parameters."""
+        return await self._send(calls.table("samplers"))
+
+    async def schedules(self) -> list[dict[str, Any]]:
+        """Schedules with their parameters."""
+        return await self._send(calls.table("schedules"))
+
+    async def guidances(self) -> list[dict[str, Any]]:
+        """Guidances with their parameters."""
+        return await self._send(calls.table("guidances"))
+
+    async def operations(self) -> list[dict[str, Any]]:
+        """Operations with the JSON Schema of their fields."""
+        return await self._send(calls.table("operations"))
+
+    async def system(self) -> dict[str, Any]:
+        """Versions, workers, jobs by state."""
+        return await self._send(calls.system())
+
+    async def _send(self, call: Call[T], tries: int = 1) -> T:
+        """Send a request. `tries`: more than one only where sending it twice does no harm."""
+        for left in reversed(range(tries)):
+            try:
+                response = await self._http.request(call.method, call.path, json=call.json, params=call.params,
+                                                    headers=call.headers, content=call.content)  # fmt: skip
+                return call.read(check(response))
+            except httpx.TransportError as error:
+                if not left:
+                    raise ServerNotRunning(f"{self.url} does not answer: {error}.", "Is it running?") from None
+                await asyncio.sleep(0.3)
+            except (KeyError, TypeError, ValueError) as error:
+                raise UnreadableFile(f"{self.url}{call.path} answers what was not expected: {error!r}.",
+                                     "Is that a Safelight server of this version?") from None  # fmt: skip
+        raise AssertionError("tries is at least 1")

@@ -1,0 +1,177 @@
+"""The server, wired: store, files, catalog, tables, workers, dispatcher, hub and doors meet here and nowhere else.
+
+Importing this loads no torch; building it starts nothing. The ASGI lifespan opens everything and closes it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+
+import safelight
+from safelight.artifacts import Files
+from safelight.catalog.hashes import FileHashes
+from safelight.catalog.index import FolderCatalog
+from safelight.core.operations import Contract
+from safelight.core.tables import Tables, build_tables
+from safelight.jobs.sqlite.store import SqliteStore
+from safelight.jobs.store import Store
+from safelight.server import problems, site
+from safelight.server.dispatch import Dispatch
+from safelight.server.doors.native import routers
+from safelight.server.doors.native.routes import problems as described
+from safelight.server.guard import Guard, is_loopback
+from safelight.server.hub import Hub
+from safelight.server.limits import BodyLimit
+from safelight.server.pictures import Pictures
+from safelight.server.services import Services
+from safelight.server.single import FolderLock
+from safelight.server.submissions import Submissions
+from safelight.settings import InvalidSettings, Origin, SettingFault, Settings
+from safelight.workers.files import FilesPool
+from safelight.workers.handle import Launcher
+from safelight.workers.local import LocalLauncher
+from safelight.workers.spec import WorkerSpec
+
+log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+STOP_GRACE_S = 10.0
+"""Seconds that workers have to write their checkpoints when the server stops."""
+
+
+@dataclass
+class App:
+    """The program as an ASGI application. `on_stop`: what a shutdown over HTTP sets off."""
+
+    settings: Settings
+    web: FastAPI
+    services: Services
+    dispatch: Dispatch
+    lock: FolderLock
+    on_stop: Callable[[], None] = field(default=lambda: None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        await self.web(scope, receive, send)
+
+    def begin_stop(self) -> None:
+        """Accept nothing new and end all streams, so that open connections can close."""
+        self.services.submissions.open = False
+        self.services.hub.close()
+
+
+def build(
+    settings: Settings, *, store: Store | None = None, launcher: Launcher | None = None, tables: Tables | None = None
+) -> App:
+    """Everything, wired by `settings` and not yet started; InvalidSettings where the server may not listen there.
+
+    `store`, `launcher`, `tables`: in place of SQLite, this machine's processes, and the built-in tables.
+    """
+    _check_host(settings)
+    home = settings.storage.home
+    tables = tables or build_tables()
+    contract = Contract(tables.operations)
+    store = store or SqliteStore(home / "safelight.db")
+    content = Files(home / "artifacts")
+    files = FilesPool()
+    hashes = FileHashes(home / "hashes.json")
+    catalog = FolderCatalog(
+        [home / "models", home / "loras", *settings.models.folders, *settings.models.lora_folders],
+        settings.models.default,
+        families=tables.families,
+        hashes=hashes,
+    )
+    hub = Hub(store)
+    dispatch = Dispatch(
+        store,
+        hub,
+        launcher or LocalLauncher(home),
+        worker_specs(settings),
+        settings=settings,
+        operations=contract.table,
+    )
+    pictures = Pictures(store, files, content, home / "thumbnails")
+    submissions = Submissions(
+        store=store, contract=contract, tables=tables, catalog=catalog, pictures=pictures,
+        worker_names=dispatch.names, max_queued=settings.jobs.max_queued,
+    )  # fmt: skip
+    submissions.accepted = dispatch.wake
+    lock = FolderLock(home)
+
+    def stop() -> None:
+        app.on_stop()
+
+    services = Services(
+        settings=settings, tables=tables, contract=contract, store=store, hub=hub, catalog=catalog, pictures=pictures,
+        submissions=submissions, control=dispatch, artifact_file=content.path, token=lock.token,
+        stop=stop, started_at=time.time(),
+    )  # fmt: skip
+
+    @asynccontextmanager
+    async def lifespan(web: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            lock.acquire()
+            stack.callback(lock.release)
+            await store.open()
+            stack.push_async_callback(store.close)
+            stack.callback(store.listen(hub.stored))
+            stack.callback(hashes.close)
+            stack.push_async_callback(files.close)
+            await dispatch.open()
+            stack.push_async_callback(dispatch.close, STOP_GRACE_S)
+            stack.callback(app.begin_stop)
+            yield
+
+    app = App(settings, _web(services, lifespan), services, dispatch, lock)
+    return app
+
+
+def worker_specs(settings: Settings) -> list[WorkerSpec]:
+    """The workers to keep: one on the device the settings name."""
+    return [
+        WorkerSpec(
+            id="worker-1",
+            device=settings.devices.device,
+            dtype=settings.devices.dtype,
+            channels_last=settings.performance.channels_last,
+            threads=settings.devices.threads or os.cpu_count() or 1,
+            memory_gib=settings.devices.memory_gib,
+            max_batch=settings.performance.max_batch_size,
+            checkpoint_interval_s=settings.jobs.checkpoint_interval_s,
+            preview_steps=settings.jobs.preview_steps,
+            artifacts=str(settings.storage.home / "artifacts"),
+            heartbeat_s=settings.jobs.heartbeat_s,
+        )
+    ]
+
+
+def _web(services: Services, lifespan: Callable[[FastAPI], object]) -> FastAPI:
+    """The doors and pages behind the guards. Middleware: the last that is added is the first to see a request."""
+    web = FastAPI(
+        title="Safelight", version=safelight.__version__, docs_url=None, redoc_url=None, openapi_url=None,
+        lifespan=lifespan, responses={"default": described(422)[422]},  # type: ignore[arg-type]
+    )  # fmt: skip
+    web.state.services = services
+    problems.install(web)
+    for router in (*routers(), site.router):
+        web.include_router(router)
+    web.add_middleware(BodyLimit, limit=services.settings.server.max_body_mib * MIB)
+    web.add_middleware(Guard, hosts=(services.settings.server.host,))
+    return web
+
+
+def _check_host(settings: Settings) -> None:
+    host = settings.server.host
+    if not is_loopback(host):
+        allowed = "Only this machine's own addresses (127.0.0.1, ::1, localhost) are safe without API keys. Reach the "
+        allowed += "server from elsewhere through an SSH tunnel: ssh -L 8484:127.0.0.1:8484 HOST."
+        origin = settings.origins.get("server.host", Origin())
+        raise InvalidSettings(SettingFault("server.host", repr(host), allowed, origin))

@@ -1,0 +1,249 @@
+"""What workers say, written down: each worker's messages in order, those of different jobs side by side.
+
+What has piled up while the store was writing is written together: a run of events of one attempt is one write. A word
+of a stale attempt is refused by the store, and the worker is told to drop the attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from safelight.core.events import UNSTORED, Event, EventKind
+from safelight.core.names import new_id
+from safelight.core.states import AttemptEnd
+from safelight.errors import NotFound, StaleAttempt
+from safelight.jobs.records import Artifact, Checkpoint, Job
+from safelight.jobs.store import NewEvent, Store
+from safelight.server.hub import Hub
+from safelight.workers.channel import ChannelClosed
+from safelight.workers.deaths import Released
+from safelight.workers.messages import (
+    Broken,
+    Cancel,
+    Checkpointed,
+    Declined,
+    Ended,
+    Happened,
+    Heartbeat,
+    Hello,
+    Profile,
+    Ready,
+    Saved,
+    Succeeded,
+    ToServer,
+    ToWorker,
+)
+
+log = logging.getLogger(__name__)
+
+AboutAttempt = Happened | Saved | Checkpointed | Succeeded | Ended | Declined
+MAX_WAITING = 2000
+"""Messages of one worker that may wait to be written; then it is not heard until some are."""
+
+PROFILE_S = 30.0
+"""A measured cost is written down this often at most."""
+
+
+class Speaker(Protocol):
+    """A worker, as it is heard and answered (workers.handle.WorkerHandle)."""
+
+    attempts: set[tuple[str, int]]
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    def send(self, message: ToWorker) -> None:
+        """Say something to it; ChannelClosed where it is gone."""
+        ...
+
+    def kill(self, hung: str = "") -> None:
+        """End it at once."""
+        ...
+
+
+class _Line:
+    """One worker's messages that wait to be written, and the task that writes them."""
+
+    def __init__(self) -> None:
+        self.waiting: asyncio.Queue[ToServer | None] = asyncio.Queue(MAX_WAITING)
+        self.task: asyncio.Task[None] | None = None
+
+
+class Hearing:
+    """Writes down what workers say. `changed`: called when the queue or a worker should be looked at again.
+
+    `declined(job_id, worker_id)`: told of jobs that a worker could not take now; `succeeded`: of jobs that ended well.
+    """
+
+    def __init__(self, store: Store, hub: Hub, *, lease_s: float, changed: Callable[[], None],
+                 declined: Callable[[str, str], None],
+                 succeeded: Callable[[Job], Awaitable[None]]) -> None:  # fmt: skip
+        self._store = store
+        self._hub = hub
+        self._lease_s = lease_s
+        self._changed = changed
+        self._declined = declined
+        self._succeeded = succeeded
+        self._lines: dict[Speaker, _Line] = {}
+        self._profiled: dict[str, float] = {}
+
+    async def on_message(self, worker: Speaker, message: ToServer) -> None:
+        """Take a message; it is written in its turn."""
+        line = self._lines.get(worker)
+        if line is None:
+            line = self._lines[worker] = _Line()
+            line.task = asyncio.create_task(self._write_down(worker, line), name=f"what {worker.id} says")
+        await line.waiting.put(message)
+
+    async def on_exit(self, worker: Speaker, released: Sequence[Released]) -> None:
+        """A worker has ended: write down its last words, then release what it had open."""
+        line = self._lines.pop(worker, None)
+        if line is not None and line.task is not None:
+            await line.waiting.put(None)
+            await line.task
+        for each in released:
+            try:
+                await self._store.release(
+                    each.job, each.attempt, each.end, each.message, kind="worker_gone", trace=each.trace,
+                    alone=each.alone,
+                )  # fmt: skip
+            except (StaleAttempt, NotFound) as error:
+                log.info("not released: %s", error)
+        self._changed()
+
+    async def _write_down(self, worker: Speaker, line: _Line) -> None:
+        """Until the line's end. What cannot be stored ends the worker: its jobs go back to the queue."""
+        broken = False
+        while True:
+            batch = [await line.waiting.get()]
+            while not line.waiting.empty():
+                batch.append(line.waiting.get_nowait())
+            messages = [each for each in batch if each is not None]
+            try:
+                if not broken:
+                    await self._batch(worker, messages)
+            except Exception:
+                # The HTTP edge goes on serving; this worker's word is lost, so its attempts must not go on.
+                log.exception("What the worker %s says cannot be stored; it is ended.", worker.id)
+                broken = True
+                worker.kill()
+            if len(messages) < len(batch):
+                return
+
+    async def _batch(self, worker: Speaker, messages: Sequence[ToServer]) -> None:
+        by_attempt: dict[tuple[str, int], list[AboutAttempt]] = {}
+        beat: Heartbeat | None = None
+        for message in messages:
+            match message:
+                case Happened() | Saved() | Checkpointed() | Succeeded() | Ended() | Declined():
+                    by_attempt.setdefault((message.job, message.attempt), []).append(message)
+                case Heartbeat():
+                    beat = message
+                case Profile():
+                    await self._profile(message)
+                case Ready():
+                    self._changed()
+                case Broken():
+                    log.error("The worker %s is broken: %s\n%s", worker.id, message.message, message.trace)
+                case Hello():
+                    log.debug("the worker %s said hello twice", worker.id)
+        await asyncio.gather(*(self._attempt(worker, *key, said) for key, said in by_attempt.items()))
+        if beat is not None:
+            await self._beat(worker, beat)
+
+    async def _attempt(self, worker: Speaker, job: str, attempt: int, messages: Sequence[AboutAttempt]) -> None:
+        """What was said of one attempt, in order."""
+        try:
+            events: list[NewEvent] = []
+            for message in messages:
+                if isinstance(message, Happened):
+                    self._happened(message, events)
+                    continue
+                await self._flush(job, attempt, events)
+                await self._told(worker, message)
+            await self._flush(job, attempt, events)
+        except (StaleAttempt, NotFound) as error:
+            log.info("the worker %s drops a stale attempt: %s", worker.id, error)
+            drop(worker, job, attempt)
+
+    def _happened(self, message: Happened, events: list[NewEvent]) -> None:
+        kind = EventKind(message.kind)
+        if kind in UNSTORED:
+            self._hub.unstored(Event(message.job, kind, message.data, at=time.time()))
+        else:
+            events.append((kind, message.data))
+
+    async def _flush(self, job: str, attempt: int, events: list[NewEvent]) -> None:
+        if events:
+            await self._store.append(job, attempt, events)
+            events.clear()
+
+    async def _told(self, worker: Speaker, message: Saved | Checkpointed | Succeeded | Ended | Declined) -> None:
+        job, attempt = message.job, message.attempt
+        match message:
+            case Saved():
+                await self._store.add_artifact(_artifact(message), attempt)
+            case Checkpointed():
+                checkpoint = Checkpoint(job, attempt, message.folder, message.step, time.time())
+                replaced = await self._store.set_checkpoint(checkpoint)
+                if replaced is not None and replaced.folder != message.folder:
+                    await asyncio.to_thread(shutil.rmtree, Path(replaced.folder), ignore_errors=True)
+            case Succeeded():
+                await self._succeeded(
+                    await self._store.succeed(job, attempt, message.result, message.timings, message.peak_bytes)
+                )
+                self._changed()
+            case Ended():
+                await self._store.release(
+                    job, attempt, AttemptEnd(message.end), message.message, kind=message.kind, hint=message.hint,
+                    trace=message.trace,
+                )  # fmt: skip
+                self._changed()
+            case Declined():
+                self._declined(job, worker.id)
+                await self._store.release(job, attempt, AttemptEnd.DECLINED, message.reason)
+                self._changed()
+
+    async def _beat(self, worker: Speaker, beat: Heartbeat) -> None:
+        """Renew the leases of what the worker has open; it drops what is no longer its own."""
+        for job, attempt in await self._store.heartbeat(worker.id, beat.open, self._lease_s):
+            drop(worker, job, attempt)
+
+    async def _profile(self, profile: Profile) -> None:
+        key = f"profile/{profile.network}/{profile.shape}/{profile.dtype}/{profile.width}"
+        now = time.monotonic()
+        if now - self._profiled.get(key, -PROFILE_S) >= PROFILE_S:
+            self._profiled[key] = now
+            await self._store.put_note(key, {"seconds": profile.seconds, "at": time.time()})
+
+
+def drop(worker: Speaker, job: str, attempt: int) -> None:
+    """Tell a worker to stop an attempt and forget it; one that is gone has done so."""
+    worker.attempts.discard((job, attempt))
+    try:
+        worker.send(Cancel(job=job, attempt=attempt))
+    except ChannelClosed:
+        log.debug("the worker %s is gone already", worker.id)
+
+
+def _artifact(saved: Saved) -> Artifact:
+    return Artifact(
+        id=new_id(),
+        job_id=saved.job,
+        index=saved.index,
+        owner="",
+        sha256=saved.sha256,
+        media_type=saved.media_type,
+        bytes=saved.bytes,
+        width=saved.width,
+        height=saved.height,
+        seed=saved.seed,
+    )

@@ -1,0 +1,201 @@
+"""Handing in work: the one way from what any door was asked to a durable job.
+
+The envelope (priority, tags, ...) is told apart from the operation, pictures inside it become kept files, the request
+is checked and resolved, and only then is the job committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from safelight.core.files import FileRef, UploadRef
+from safelight.core.names import attribute, is_id, new_id, one_of
+from safelight.core.operations import Contract
+from safelight.core.registry import Registry
+from safelight.core.tables import Tables
+from safelight.errors import Conflict, InvalidRequest, InvalidValue
+from safelight.jobs.records import Job, NewJob
+from safelight.jobs.store import Store
+from safelight.server.pictures import Pictures
+from safelight.server.problems import Stopping
+from safelight.workflows.context import Catalog, Context
+
+PICTURE_FIELDS = ("image", "mask")
+"""Fields of operations that hold a picture: an id, or the picture itself as base64."""
+
+Tag = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Envelope(BaseModel):
+    """What may stand beside an operation's own fields in a submission."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    priority: Annotated[int, Field(ge=-10, le=10, description="higher goes first")] = 0
+    tags: Annotated[tuple[Tag, ...], Field(max_length=32, description="words to find the job by")] = ()
+    worker: Annotated[
+        str | None, Field(max_length=100, description="a worker's id or device that must run it; see /v1/system")
+    ] = None
+    not_before: Annotated[
+        float | None, Field(ge=0, le=1e11, description="do not start earlier: seconds since the epoch")
+    ] = None
+    deadline_s: Annotated[
+        float | None, Field(gt=0, le=1e9, description="give up if it still waits this many seconds from now")
+    ] = None
+
+
+class Submissions:
+    """The desk where jobs are handed in. `worker_names`: ids and devices a job may be pinned to."""
+
+    def __init__(self, *, store: Store, contract: Contract, tables: Tables, catalog: Catalog, pictures: Pictures,
+                 worker_names: Callable[[], set[str]], max_queued: int) -> None:  # fmt: skip
+        self._store = store
+        self._contract = contract
+        self._tables = tables
+        self._catalog = catalog
+        self._pictures = pictures
+        self._worker_names = worker_names
+        self._max_queued = max_queued
+        self.accepted: Callable[[], None] = lambda: None
+        self.open = True
+
+    async def submit(self, owner: str, body: Any, *, job_id: str | None = None, key: str | None = None) -> Job:
+        """The job that `body` (decoded JSON) asks for, committed, or the one that is there already.
+
+        `job_id`: the client's own id; `key`: its idempotency key. Raises InvalidRequest, OperationUnavailable,
+        Conflict, QueueFull, Stopping.
+        """
+        self._check_open()
+        if job_id is not None and not is_id(job_id):
+            hint = "Use 1 to 64 letters, digits, - and _, with a letter or digit in front."
+            raise InvalidRequest(InvalidValue("id", f"{job_id[:80]!r} cannot be a job's id", hint))
+        envelope, asked = self._read(body)
+        pictures = {
+            field: await self._pictures.resolve(owner, value, field)
+            for field in PICTURE_FIELDS
+            if isinstance(value := getattr(asked, field, None), str)
+        }
+        asked = asked.model_copy(update={field: picture.id for field, picture in pictures.items()})
+        request = asked.model_dump(mode="json", exclude_unset=True, exclude={"operation"})
+        request = {"operation": asked.operation, **request}  # type: ignore[attr-defined]
+        spec = self._contract.spec(request["operation"])
+        resolved = await asyncio.to_thread(attribute(spec.resolve), asked, self._context(pictures))
+        now = time.time()
+        job, _ = await self._store.submit(
+            NewJob(
+                id=job_id or new_id(),
+                owner=owner,
+                operation=spec.id,
+                request=request,
+                resolved=resolved.model_dump(mode="json"),
+                fingerprint=fingerprint(request, envelope),
+                idempotency_key=key,
+                priority=envelope.priority,
+                tags=envelope.tags,
+                worker=envelope.worker,
+                not_before=envelope.not_before,
+                deadline=None if envelope.deadline_s is None else now + envelope.deadline_s,
+                **self._needs(resolved),
+            ),
+            self._max_queued,
+        )
+        self.accepted()
+        return job
+
+    async def retry(self, owner: str, job_id: str) -> Job:
+        """A new job of the same resolved request; Conflict while the old one is not over."""
+        self._check_open()
+        old = await self._store.get(job_id, owner)
+        if not old.state.over:
+            raise Conflict(
+                f"The job {job_id} is {old.state}; only one that is over can be retried.", "Cancel it first."
+            )
+        resolved = self._contract.load(old.resolved)
+        job, _ = await self._store.submit(
+            NewJob(
+                id=new_id(),
+                owner=owner,
+                operation=old.operation,
+                request=old.request,
+                resolved=old.resolved,
+                fingerprint=old.fingerprint,
+                priority=old.priority,
+                tags=old.tags,
+                worker=old.worker,
+                retry_of=old.id,
+                **self._needs(resolved),
+            ),
+            self._max_queued,
+        )
+        self.accepted()
+        return job
+
+    def _check_open(self) -> None:
+        if not self.open:
+            raise Stopping
+
+    def _read(self, body: Any) -> tuple[Envelope, BaseModel]:
+        """The envelope and the request; everything that is wrong with either in one InvalidRequest."""
+        if not isinstance(body, dict):
+            return Envelope(), self._contract.parse(body)
+        beside = {name: value for name, value in body.items() if name in Envelope.model_fields}
+        inside = {name: value for name, value in body.items() if name not in Envelope.model_fields}
+        faults: list[InvalidValue] = []
+        envelope = Envelope()
+        try:
+            envelope = Envelope.model_validate(beside)
+        except ValidationError as error:
+            faults += [_fault(detail["loc"], detail["input"], detail["msg"]) for detail in error.errors()]
+        names = self._worker_names()
+        if envelope.worker is not None and envelope.worker not in names:
+            there = one_of(sorted(names)) or "none yet"
+            faults.append(InvalidValue("worker", f"there is no worker {envelope.worker!r}", f"There are: {there}."))
+        try:
+            request = self._contract.parse(inside)
+        except InvalidRequest as error:
+            raise InvalidRequest(*faults, *error.errors) from None
+        if faults:
+            raise InvalidRequest(*faults)
+        return envelope, request
+
+    def _context(self, pictures: dict[str, UploadRef]) -> Context:
+        return Context(catalog=self._catalog, tables=self._tables, pictures=pictures)
+
+    def _needs(self, resolved: BaseModel) -> dict[str, Any]:
+        """What the dispatcher and retention want to know: the weights, a rough count of bytes, the kept files."""
+        weights = getattr(resolved, "model", None)
+        loras = getattr(resolved, "loras", ())
+        kept = [ref for field in PICTURE_FIELDS if isinstance(ref := getattr(resolved, field, None), UploadRef)]
+        return {
+            "model_key": weights.key if isinstance(weights, FileRef) else "",
+            "bytes_needed": sum(ref.size for ref in (weights, *(use.file for use in loras)) if isinstance(ref, FileRef))
+            + work_bytes(resolved, self._tables.families),
+            "files": tuple(ref.sha256 for ref in kept),
+        }
+
+
+def work_bytes(resolved: BaseModel, families: Registry[Any]) -> int:
+    """Rough working memory of one picture of the request, before anything was measured."""
+    family = families.find(getattr(resolved, "family", ""))
+    if family is None:
+        return 0
+    return int(family.bytes_per_pixel * getattr(resolved, "width", 0) * getattr(resolved, "height", 0))
+
+
+def fingerprint(request: dict[str, Any], envelope: Envelope) -> str:
+    """SHA-256 of the canonical body: equal for requests that ask for the same in the same words or aliases."""
+    body = {**request, **envelope.model_dump(mode="json", exclude_unset=True)}
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _fault(location: tuple[int | str, ...], given: Any, message: str) -> InvalidValue:
+    path = ".".join(str(part) for part in location)
+    hint = Envelope.model_fields[str(location[0])].description or ""
+    return InvalidValue(path, f"{str(given)[:80]!r} is refused: {message[0].lower()}{message[1:]}", hint.capitalize())
