@@ -17,7 +17,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from training.scenes import random_scene, render
+from training.drawing import render
+from training.scenes import random_scene
 from training.single_file import Postcards, load, pack, unpack
 
 SHIPPED = Path("src/safelight/data/models/postcards/postcards.safetensors")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,7 @@ def pack(model: Postcards, path: Path, preview: tuple[list[list[float]], list[fl
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file(half, partial, metadata)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def unpack(path: Path) -> Postcards:

@@ -1,0 +1,88 @@
+"""Trainings survive being killed: what goes on from a state ends where an undisturbed one does."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
+from torch import nn
+from training.diffusion import draw_timesteps, noise_levels, noised
+from training.runs import Run
+
+
+def begun(folder, network: nn.Module) -> Run:
+    return Run(folder, list(network.parameters()), minutes=1, learning_rate=0.01, seed=4)
+
+
+def train(run: Run, network: nn.Module, steps: int) -> None:
+    for _ in range(steps):
+        x = torch.randn(8, 3) * run.rng.random()
+        run.update((network(x) - x.sum(-1, keepdim=True)).square().mean(), 0.01)
+        run.step += 1
+
+
+def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(tmp_path):
+    undisturbed = nn.Linear(3, 1)
+    first, second = copy.deepcopy(undisturbed), copy.deepcopy(undisturbed)
+    whole = begun(tmp_path / "a", undisturbed)
+    train(whole, undisturbed, 30)
+    run = begun(tmp_path / "b", first)
+    train(run, first, 12)
+    run.save()
+    (tmp_path / "b" / "state.partial").write_bytes(b"half a state, left by a kill")
+    again = begun(tmp_path / "b", second)
+    assert again.resume()
+    train(again, second, 18)
+    assert again.step == 30
+    assert all(torch.equal(a, b) for a, b in zip(undisturbed.parameters(), second.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(whole.average, again.average, strict=True))
+
+
+def test_there_is_nothing_to_resume_in_a_new_folder(tmp_path):
+    assert not begun(tmp_path, nn.Linear(1, 1)).resume()
+
+
+def test_the_average_is_lent_and_given_back(tmp_path):
+    network = nn.Linear(3, 1)
+    run = begun(tmp_path, network)
+    train(run, network, 20)
+    trained = network.weight.detach().clone()
+    with run.averaged():
+        assert torch.equal(network.weight, run.average[0])
+        assert not torch.equal(network.weight, trained)
+    assert torch.equal(network.weight, trained)
+
+
+def test_the_rate_rises_stays_and_falls_to_nothing(tmp_path):
+    run = begun(tmp_path, nn.Linear(1, 1))
+    assert run.rate() == pytest.approx(0.01 / 100)
+    run.step = 1000
+    assert run.rate() == pytest.approx(0.01)
+    run.spent = 40.0
+    assert run.rate() == pytest.approx(0.005)
+    run.spent = 60.0
+    assert run.rate() == pytest.approx(0.0, abs=1e-9)
+
+
+def test_noise_levels_are_diffusers_own_with_nothing_left_at_the_end():
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    expected = torch.cumprod(1 - rescale_zero_terminal_snr(betas), 0)
+    assert torch.allclose(noise_levels(), expected, atol=1e-5)
+    assert noise_levels()[-1] == 0
+
+
+def test_at_the_last_timestep_the_network_sees_only_noise_and_says_the_picture():
+    latents, noise = torch.randn(1, 8, 4, 4), torch.randn(1, 8, 4, 4)
+    shown, wanted = noised(latents, noise, noise_levels()[[999]])
+    assert torch.equal(shown, noise)
+    assert torch.equal(wanted, -latents)
+
+
+def test_timesteps_cover_all_and_favour_where_structure_forms():
+    torch.manual_seed(0)
+    drawn = torch.cat([draw_timesteps(64) for _ in range(100)])
+    assert drawn.min() < 50
+    assert drawn.max() > 980
+    assert 0.45 < ((drawn > 500) & (drawn < 850)).float().mean() < 0.65

@@ -1,0 +1,140 @@
+"""What every training has in common: its clock, its averaged weights and a state that survives being killed.
+
+A run's whole state (weights, optimiser, average, random generators, step, seconds spent) is one file, written beside
+the old one and put in its place: it is there whole or not at all, and a run that is started again goes on from it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` takes a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+@dataclass
+class Run:
+    """The trained parameters and all that decides how their training goes on."""
+
+    folder: Path
+    parameters: list[nn.Parameter]
+    minutes: float
+    learning_rate: float
+    seed: int
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.0
+    averaging: float = 0.999
+    step: int = 0
+    spent: float = 0.0
+    rng: random.Random = field(init=False)
+    optimiser: torch.optim.AdamW = field(init=False)
+    average: list[Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        torch.manual_seed(self.seed)
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay, fused=True
+        )
+        self.average = [parameter.detach().clone() for parameter in self.parameters]
+
+    @property
+    def state_file(self) -> Path:
+        """Where the state lies."""
+        return self.folder / "state.pt"
+
+    def resume(self) -> bool:
+        """Go on from the folder's state, if it holds one."""
+        if not self.state_file.exists():
+            return False
+        # A state is this program's own file; it holds the generators' states beside tensors.
+        state: dict[str, Any] = torch.load(self.state_file, map_location="cpu", weights_only=False)
+        with torch.no_grad():
+            for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
+                parameter.copy_(saved)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average = [saved.to(mine) for saved, mine in zip(state["average"], self.average, strict=True)]
+        self.step, self.spent = state["step"], state["spent"]
+        self.rng.setstate(state["random"])
+        torch.set_rng_state(state["torch_random"])
+        return True
+
+    def save(self) -> None:
+        """Write the whole state, or leave the former one as it is."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.state_file.with_suffix(".partial")
+        torch.save(
+            {
+                "parameters": [parameter.detach() for parameter in self.parameters],
+                "optimiser": self.optimiser.state_dict(),
+                "average": self.average,
+                "step": self.step,
+                "spent": self.spent,
+                "random": self.rng.getstate(),
+                "torch_random": torch.get_rng_state(),
+            },
+            partial,
+        )
+        partial.replace(self.state_file)
+
+    def rate(self) -> float:
+        """The learning rate now: a short rise, a plateau for a third of the time, then half a cosine down to zero."""
+        progress = min(1.0, self.spent / (self.minutes * 60))
+        fall = max(0.0, progress - 1 / 3) * 1.5
+        return self.learning_rate * min(1.0, (self.step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * fall))
+
+    def ticks(self, save_every: float = 180) -> Iterator[float]:
+        """Yield the learning rate for each step until the minutes are spent; saves on the way and at the end.
+
+        Time counts in the run's own seconds, so a run that was interrupted for an hour still has all its minutes.
+        """
+        saved = self.spent
+        while self.spent < self.minutes * 60:
+            start = time.monotonic()
+            yield self.rate()
+            self.step += 1
+            self.spent += time.monotonic() - start
+            if self.spent - saved > save_every:
+                self.save()
+                saved = self.spent
+        self.save()
+
+    def update(self, loss: Tensor, rate: float) -> None:
+        """One step of the optimiser (gradients clipped to norm 1), and of the average that follows it."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimiser.step()
+        decay = min(self.averaging, (self.step + 1) / (self.step + 20))
+        torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1 - decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the parameters hold the average: what is measured and shipped."""
+        held = [parameter.detach().clone() for parameter in self.parameters]
+        self._set(self.average)
+        try:
+            yield
+        finally:
+            self._set(held)
+
+    @torch.no_grad()
+    def _set(self, values: Iterable[Tensor]) -> None:
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.copy_(value)
