@@ -1,6 +1,7 @@
-"""Everything server and worker say to each other. MessagePack on a socket, typed and checked on arrival, never pickled.
+"""Everything the server and its processes say to each other: MessagePack, typed and checked on arrival, never pickled.
 
-Every message about a job carries the attempt: the store refuses what a stale attempt says.
+Every message about a job carries the attempt: the store refuses what a stale attempt says. Four conversations:
+server <-> worker (a socket), server <-> zygote, server -> worker that starts anew, server <-> files process (pipes).
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+
+from safelight.workers.spec import WorkerSpec
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -64,7 +67,23 @@ class Shutdown(Message, frozen=True):
     grace_s: float
 
 
+ToWorker = Assign | Cancel | Pause | Watch | Shutdown
+
+
 # ---- worker to server
+
+
+class Hello(Message, frozen=True):
+    """The first message on a worker's connection: `token` proves that it is the one the server started."""
+
+    token: str
+
+
+class Broken(Message, frozen=True):
+    """The worker cannot start, or cannot go on for a fault of its own; it ends right after this."""
+
+    message: str
+    trace: str
 
 
 class Ready(Message, frozen=True):
@@ -80,9 +99,10 @@ class Ready(Message, frozen=True):
 
 
 class Heartbeat(Message, frozen=True):
-    """Alive, with these attempts open. `holds`: weights keys in memory. `last_pass_s`: since the last piece of work.
+    """Alive, with these attempts open. `holds`: weights keys in memory.
 
-    `pass_s`: how long the piece of work under way may take as learnt (0: nothing under way).
+    `last_pass_s`: seconds since the last sign of progress (a piece of work done, something reported); 0 with nothing
+    open. `pass_s`: how long the piece of work under way takes as learnt (0: not known, or nothing under way).
     """
 
     open: list[tuple[str, int]]
@@ -157,15 +177,112 @@ class Declined(Message, frozen=True):
 
 
 class Profile(Message, frozen=True):
-    """A measured cost: seconds and peak bytes of a pass of `width` rows over (`network`, `shape`, `dtype`)."""
+    """A measured cost: seconds of a pass of `width` rows over (`network`, `shape`, `dtype`)."""
 
     network: str
     shape: str
     dtype: str
     width: int
     seconds: float
-    bytes: int
 
 
-ToWorker = Assign | Cancel | Pause | Watch | Shutdown
-ToServer = Ready | Heartbeat | Happened | Saved | Checkpointed | Succeeded | Ended | Declined | Profile
+ToServer = Hello | Broken | Ready | Heartbeat | Happened | Saved | Checkpointed | Succeeded | Ended | Declined | Profile
+
+
+# ---- server to zygote, and to a worker that starts anew
+
+
+class Preload(Message, frozen=True):
+    """The first message to a zygote: import these modules, then take orders."""
+
+    modules: list[str]
+
+
+class Start(Message, frozen=True):
+    """Be (or fork) this worker: connect to `address` and show `token`."""
+
+    spec: WorkerSpec
+    address: str
+    token: str
+
+
+class Kill(Message, frozen=True):
+    """End this child at once, if it has not been reaped yet (so that a reused pid is never hit)."""
+
+    pid: int
+
+
+ToZygote = Preload | Start | Kill
+
+
+# ---- zygote to server
+
+
+class Preloaded(Message, frozen=True):
+    """The imports are done. `threads`: of this process (more than one: not safe to fork). `missing`: what failed."""
+
+    threads: int
+    missing: dict[str, str]
+
+
+class Forked(Message, frozen=True):
+    """The worker that will show `token` runs as `pid`; 0 and why where the system refused to fork."""
+
+    token: str
+    pid: int
+    error: str = ""
+
+
+class Exited(Message, frozen=True):
+    """A worker was reaped. `code`: its exit code, or minus the signal that ended it."""
+
+    pid: int
+    code: int
+
+
+FromZygote = Preloaded | Forked | Exited
+
+
+# ---- server to files process, and back; answers come in the order of the requests
+
+
+class InspectPicture(Message, frozen=True):
+    """Is this file a whole picture that may come in? Every frame is decoded to know."""
+
+    path: str
+
+
+class MakeThumbnail(Message, frozen=True):
+    """Make a WebP whose longer side is at most `side` pixels."""
+
+    path: str
+    side: int
+
+
+class PictureFacts(Message, frozen=True):
+    """A whole picture. Sides in pixels as stored (before any EXIF orientation)."""
+
+    media_type: str
+    width: int
+    height: int
+    frames: int
+
+
+class Thumbnail(Message, frozen=True):
+    """A WebP file's bytes and its sides."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+class Refused(Message, frozen=True):
+    """The file is not taken: an error in words (see errors.py)."""
+
+    kind: str
+    message: str
+    hint: str
+
+
+ToFiles = InspectPicture | MakeThumbnail
+FromFiles = PictureFacts | Thumbnail | Refused
