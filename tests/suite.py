@@ -47,7 +47,7 @@ STEPS = (
     Step("ruff", (BIN / "ruff", "check", ".")),
     Step("format", (BIN / "ruff", "format", "--check", ".")),
     Step("mypy", (BIN / "mypy",)),
-    Step("windows", (BIN / "mypy", "--platform", "win32")),
+    Step("windows", (BIN / "mypy", "--platform", "win32", "--cache-dir", ".mypy_cache/windows")),
     Step("imports", (BIN / "lint-imports",)),
     pytest_step("beside", BESIDE, "-n", "2", "--dist", "worksteal", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1"),
     pytest_step("alone", ALONE),
