@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -12,13 +12,13 @@ from safelight.jobs import acts
 from safelight.jobs.lifecycle import Ending
 from safelight.jobs.records import Artifact, Checkpoint, Filter, Finished, Job, NewJob, Upload
 from safelight.jobs.rows import Now, Rows
-from safelight.jobs.store import Listener, NewEvent
+from safelight.jobs.store import Listener, NewEvent, Store
 
 T = TypeVar("T")
 Clock = Callable[[], float]
 
 
-class Ledger(ABC):
+class Ledger(Store):
     """Implements `Store` but for open and close, over `write` and `read`. The methods' promises stand there."""
 
     def __init__(self, wall: Clock, tick: Clock) -> None:

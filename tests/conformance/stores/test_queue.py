@@ -37,7 +37,7 @@ async def test_one_slot_is_shared_in_rotation(store: Store) -> None:
     await submitted(store, id="c0", owner="cyd")
     order = []
     for _ in range(7):
-        first = (await line(store))[0]
+        (first,) = await line(store, limit=1)
         order.append(first)
         attempt = await again(store, first)
         await store.succeed(first, attempt, {}, {}, 0)

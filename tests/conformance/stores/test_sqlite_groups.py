@@ -105,6 +105,21 @@ async def test_events_of_a_failed_write_are_told_to_nobody(tmp_path: Path) -> No
     await held.writer.close()
 
 
+async def test_a_listener_that_fails_leaves_nobody_waiting(tmp_path: Path) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("not my day")
+
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(str(said["exception"])))
+    store = SqliteStore(tmp_path / "db")
+    await store.open()
+    store.listen(fail)
+    answers = await asyncio.wait_for(asyncio.gather(*(store.submit(new_job(str(n))) for n in range(5))), 20)
+    assert all(new for _, new in answers)
+    assert set(complaints) == {"not my day"}
+    await store.close()
+
+
 async def test_a_cancelled_caller_undoes_nothing(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "db")
     await store.open()

@@ -130,9 +130,10 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 def _newer(path: Path, version: int, newest: int) -> StoreUnusable:
     old = [each for each in _copies(path) if int(each.name.rpartition("-")[2]) <= newest]
-    way = f"Install the Safelight that wrote it, or go back to the copy made before: mv {old[-1]} {path}" if old else (
-        "Install the Safelight that wrote it, or start with another data folder."
-    )  # fmt: skip
+    way = "Install the Safelight that wrote it, or start with another data folder."
+    if old:
+        way = "Install the Safelight that wrote it, or go back to the copy made before (without what came since): "
+        way += f"mv {old[-1]} {path}"
     return StoreUnusable(
         f"The job database {path} has version {version}; this program knows versions up to {newest}.", way
     )

@@ -57,7 +57,8 @@ class Savepoint:
 
 
 class Writer:
-    """Owns the writing connection and its thread. `tell` gets the committed events, in the loop, before any answer."""
+    """Owns the writing connection and its thread. `tell` gets the committed events, in the loop, before anybody who was
+    answered goes on."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, now: Callable[[], Now],
                  tell: Callable[[Sequence[Event]], None]) -> None:  # fmt: skip
@@ -121,7 +122,6 @@ class Writer:
         return rows.fresh
 
     def _answer(self, group: Sequence[Write], events: Sequence[Event]) -> None:
-        self._tell(events)
         for write in group:
             if write.answer.done():
                 continue  # whoever asked was cancelled; the write stands
@@ -129,6 +129,7 @@ class Writer:
                 write.answer.set_exception(self._in_words(write.error))
             else:
                 write.answer.set_result(write.value)
+        self._tell(events)  # the answered only go on at the loop's next turn; a listener that fails leaves none waiting
 
     def _in_words(self, error: BaseException) -> BaseException:
         broken = isinstance(error, sqlite3.DatabaseError) and not isinstance(
