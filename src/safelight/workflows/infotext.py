@@ -20,13 +20,16 @@ def metadata(request: ResolvedGenerate, picture: int) -> dict[str, str]:
 
 
 def infotext(request: ResolvedGenerate, picture: int) -> str:
-    """The prompt, the negative prompt, and "Key: value" pairs, in the order that A1111 writes and clients parse."""
-    sampler = sampler_table().get(request.sampler)
-    schedule = schedule_table().get(request.schedule)
+    """The prompt, the negative prompt, and "Key: value" pairs, in the order that A1111 writes and clients parse.
+
+    Samplers and schedules go by the names A1111 knows; those of an extension by their ids.
+    """
+    sampler = sampler_table().find(request.sampler)
+    schedule = schedule_table().find(request.schedule)
     pairs = {
         "Steps": request.steps,
-        "Sampler": sampler.label,
-        "Schedule type": schedule.label,
+        "Sampler": sampler.label if sampler else request.sampler,
+        "Schedule type": schedule.label if schedule else request.schedule,
         "CFG scale": f"{request.guidance_scale:g}",
         "Seed": request.seed + picture,
         "Size": f"{request.width}x{request.height}",
