@@ -128,8 +128,9 @@ def test_text_is_encoded_as_by_the_pipeline(family, clip_skip, tmp_path):
         theirs, _ = model.pipeline().encode_prompt(prompt, CPU, 1, False)
     else:
         # diffusers 0.42 looks for `text_model`, which transformers 5 no longer has: the same by hand.
-        states = model.text(chunk(text, prompt), output_hidden_states=True).hidden_states
-        theirs = model.text.final_layer_norm(states[-2])
+        answer = model.text(chunk(text, prompt), output_hidden_states=True)
+        assert torch.equal(model.text.final_layer_norm(answer.hidden_states[-1]), answer.last_hidden_state)
+        theirs = model.text.final_layer_norm(answer.hidden_states[-2])
     assert pooled is None
     assert torch.equal(ours, theirs)
     with pytest.raises(InvalidRequest, match="there is no layer 3 Allowed: 1 to 2"):

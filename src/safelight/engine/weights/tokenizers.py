@@ -23,7 +23,11 @@ _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\
 
 @dataclass(frozen=True)
 class ClipTokenizer:
-    """A tokenizer and what surrounds a prompt. `length`: tokens that a prompt is padded to, 0 where nobody says."""
+    """A tokenizer and what surrounds a prompt. `length`: tokens that a prompt is padded to, 0 where nobody says.
+
+    The padding is a number only: where it is "!" (Stable Diffusion 2), a "!" in a prompt is still that word, as it was
+    in training (OpenCLIP); transformers would take it for padding.
+    """
 
     tokens: Tokenizer
     begin: int

@@ -22,6 +22,7 @@ class KLAutoencoder:
     """An autoencoder whose latents are scaled to about unit variance. Rombach et al. (2022), D.1."""
 
     def __init__(self, module: nn.Module, placing: Placing, look: Look | None) -> None:
+        self.module = module
         self._network = cast(Any, module)
         self._placing = placing
         self._scale = float(self._network.config["scaling_factor"])
@@ -41,7 +42,7 @@ class KLAutoencoder:
     @property
     def bytes(self) -> int:
         """Bytes of its weights."""
-        return module_bytes(self._network)
+        return module_bytes(self.module)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:

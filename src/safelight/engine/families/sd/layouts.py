@@ -29,6 +29,12 @@ _BESIDE = {
     "first_stage_model.loss.": "the autoencoder's loss",
     "first_stage_model.model_ema.": "EMA weights",
 }
+_BLOCKS = {"block_out_channels": list, "layers_per_block": int}
+_NEEDED: Mapping[str, Mapping[str, type]] = {
+    "unet": _BLOCKS | {"down_block_types": list, "up_block_types": list},
+    "vae": _BLOCKS,
+    "text_encoder": {"num_hidden_layers": int},
+}
 _OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
@@ -136,8 +142,18 @@ class SingleFile:
         return clip_from_text(content, config, f"{self.header.path} (safelight.tokenizer)")
 
     def _config(self, name: str) -> dict[str, Any]:
-        said = (self._metadata("safelight.components") or {}).get(name)
-        config: dict[str, Any] = dict(said or shipped(self.identity.family)[name])
+        said = self._metadata("safelight.components") or {}
+        config = (said.get(name) if isinstance(said, dict) else said) or shipped(self.identity.family)[name]
+        wrong = [
+            key
+            for key, kind in _NEEDED[name].items()
+            if not isinstance(config, dict) or not isinstance(config.get(key), kind)
+        ]
+        if wrong:
+            raise UnreadableFile(
+                f"{self.header.path}: its metadata safelight.components says no {', '.join(wrong)} of the {name}.",
+                "Save the model again with the whole configuration.",
+            )
         scale = self._metadata("safelight.scaling_factor")
         return config | {"scaling_factor": float(scale)} if name == "vae" and scale is not None else config
 

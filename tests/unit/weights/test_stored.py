@@ -1,0 +1,106 @@
+"""Reading tensors and building networks from them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from safelight.engine.weights.assembly import assemble, module_bytes, planned_bytes
+from safelight.engine.weights.stored import Piece, Placing, StoredTensors
+from safelight.errors import UnreadableFile
+
+CPU = torch.device("cpu")
+FP32 = Placing(torch.float32, CPU)
+
+
+def stored(tmp_path, **tensors):
+    save_file(tensors, tmp_path / "some.safetensors")
+    return StoredTensors.of(tmp_path / "some.safetensors")
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+@pytest.mark.parametrize("wanted", [torch.float32, torch.bfloat16])
+def test_a_tensor_is_read_as_torch_would_convert_it_into_aligned_memory(tmp_path, kind, wanted):
+    source = torch.randn(5, 7).to(kind)
+    files = stored(tmp_path, odd=torch.ones(3, dtype=torch.int8), some=source)
+    read = files.read(Piece("some"), source.shape, Placing(wanted, CPU))
+    assert read.dtype is wanted
+    assert torch.equal(read, source.to(wanted))
+    assert read.data_ptr() % 64 == 0
+
+
+def test_what_is_read_is_a_copy_of_its_own(tmp_path):
+    files = stored(tmp_path, some=torch.ones(4))
+    files.read(Piece("some"), torch.Size([4]), FP32).zero_()
+    assert torch.equal(files.read(Piece("some"), torch.Size([4]), FP32), torch.ones(4))
+    assert torch.equal(
+        StoredTensors.of(tmp_path / "some.safetensors").read(Piece("some"), torch.Size([4]), FP32), torch.ones(4)
+    )
+
+
+def test_shares_of_a_tensor_and_axes_of_length_one(tmp_path):
+    source = torch.randn(6, 4)
+    files = stored(tmp_path, fused=source, conv=source[:, :, None, None].clone())
+    parts = [files.read(Piece("fused", part, 3), torch.Size([2, 4]), FP32) for part in range(3)]
+    assert torch.equal(torch.cat(parts), source)
+    assert torch.equal(files.read(Piece("conv"), torch.Size([6, 4]), FP32), source)
+    last = files.read(Piece("conv"), torch.Size([6, 4, 1, 1]), Placing(torch.float32, CPU, channels_last=True))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(UnreadableFile, match=r"fused has the shape \[6, 4\] where the network has \[4, 6\]"):
+        files.read(Piece("fused"), torch.Size([4, 6]), FP32)
+    with pytest.raises(UnreadableFile, match="is not 4 tensors in one"):
+        files.shape(Piece("fused", 0, 4))
+
+
+def test_kinds_that_need_a_scale_are_refused(tmp_path):
+    files = stored(tmp_path, some=torch.ones(4, dtype=torch.int8))
+    with pytest.raises(UnreadableFile, match=r"some is stored as I8. Readable here: F64"):
+        files.read(Piece("some"), torch.Size([4]), FP32)
+
+
+def test_two_files_must_not_hold_the_same_name(tmp_path):
+    for name in ("one", "two"):
+        save_file({"same": torch.ones(1)}, tmp_path / f"{name}.safetensors")
+    with pytest.raises(UnreadableFile, match="both hold same"):
+        StoredTensors.of(tmp_path / "one.safetensors", tmp_path / "two.safetensors")
+
+
+class Net(nn.Module):
+    """A convolution, a norm with statistics, and a fixed table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm1d(4)
+        self.register_buffer("table", torch.arange(3), persistent=False)
+
+
+NAMES = ("conv.weight", "conv.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var")
+
+
+def test_a_network_is_built_without_drawing_a_random_number(tmp_path):
+    source = Net().state_dict()
+    del source["norm.num_batches_tracked"]
+    files = stored(tmp_path, **source, count=torch.tensor(0.0))
+    plan = {name: Piece(name) for name in NAMES} | {"norm.num_batches_tracked": Piece("count")}
+    before = torch.get_rng_state()
+    net = assemble(Net, files, plan, FP32, "net")
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(net.state_dict()[name], source[name]) for name in NAMES)
+    assert torch.equal(net.table, torch.arange(3))
+    assert not net.training
+    assert not any(parameter.requires_grad or parameter.is_meta for parameter in net.parameters())
+    assert module_bytes(net) == 4 * (4 * 27 + 4 + 8)
+    parameters = {name: Piece(name) for name in NAMES[:4]}
+    assert planned_bytes(files, parameters, Placing(torch.bfloat16, CPU)) * 2 == module_bytes(net)
+
+
+def test_every_missing_and_every_further_name_is_said(tmp_path):
+    files = stored(tmp_path, **{"conv.weight": torch.ones(4, 3, 3, 3), "conv.scale": torch.ones(1)})
+    plan = {"conv.weight": Piece("conv.weight"), "conv.scale": Piece("conv.scale")}
+    with pytest.raises(
+        UnreadableFile, match=r"6 missing \(conv.bias, .* and 1 more\). 1 without a place \(conv.scale\)"
+    ):
+        assemble(Net, files, plan, FP32, "net")
