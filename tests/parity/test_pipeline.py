@@ -10,11 +10,11 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from tests.acceptance.studio import Studio
+from tests.builders.stable_diffusion import TinyStableDiffusion, tiny_stable_diffusion, write_folder, write_single_file
 
 from safelight.engine.checkpoint import read
 from safelight.engine.results import Latent, Picture
-from tests.acceptance.studio import Studio
-from tests.builders.stable_diffusion import TinyStableDiffusion, tiny_stable_diffusion, write_folder, write_single_file
 
 STEPS = 10
 PROMPT, NEGATIVE = "a photo of a cat on a beach", "blurry, bad"
