@@ -42,8 +42,8 @@ def test_a_guidance_of_an_extension_wraps_the_built_in_ones(studio: Studio) -> N
     assert np.array_equal(plain, same)
     nothing = [{"kind": "dim", "by": 0.0}]
     one, other = (studio.draw(f"nothing{seed}", **SMALL, seed=seed, guidance=nothing) for seed in (1, 2))
-    assert np.array_equal(one, other), "a clean latent of zero is the same picture whatever the seed"
-    assert not np.array_equal(one, plain)
+    assert np.abs(one - other).max() <= 1, "a clean latent of zero is the same picture whatever the seed"
+    assert np.abs(one - plain).max() > 1
     with pytest.raises(InvalidRequest, match="by"):
         studio.resolve(**SMALL, guidance=[{"kind": "dim", "by": 3}])
 
