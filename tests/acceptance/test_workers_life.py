@@ -6,9 +6,11 @@ import asyncio
 import os
 import signal
 import time
+from itertools import pairwise
 
 import psutil
 import pytest
+from tests.unit.workers.playing import HERE, PRELOAD, ROOT, assign, serving, spec
 
 from safelight.core.states import AttemptEnd
 from safelight.workers.handle import WorkerState
@@ -29,29 +31,39 @@ from safelight.workers.messages import (
     Watch,
 )
 from safelight.workers.pool import Limits
-from tests.unit.workers.playing import HERE, PRELOAD, ROOT, assign, serving, spec
 
 
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    """Workers find the loops of these tests."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+@pytest.fixture(scope="module")
+def run():
+    """Runs a coroutine on the module's event loop, in a place where workers find the loops of these tests."""
+    with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        yield runner.run
+
+
+@pytest.fixture(scope="module")
+def launcher(run):
+    """One zygote for all."""
+    launcher = LocalLauncher(preload=PRELOAD)
+    yield launcher
+    run(launcher.close())
 
 
 @pytest.mark.parametrize("fork", [True, False])
 @pytest.mark.parametrize("tcp", [True, False])
-def test_a_worker_starts_and_says_what_its_loop_reports(fork, tcp, tmp_path):
+def test_a_worker_starts_and_says_what_its_loop_reports(run, fork, tcp, tmp_path):
     async def scenario():
         launcher = LocalLauncher(tmp_path, PRELOAD, fork=fork, tcp=tcp)
-        async with serving(spec(threads=2), launcher=launcher) as server:
+        async with serving(launcher, spec(threads=2)) as server:
             worker = await server.ready()
             worker.send(assign("a", "draw", attempt=7, previews=True))
             await server.until(lambda: server.of(Succeeded))
             await server.until(lambda: server.of(Heartbeat))
             assert worker.attempts == set()
-            return server, worker
+        await launcher.close()
+        return server, worker
 
-    server, worker = asyncio.run(scenario())
+    server, worker = run(scenario())
     (ready,) = server.of(Ready)
     assert (ready.pid, ready.device, ready.threads, ready.bytes_free) == (worker.pid, "cpu", 2, 1000)
     assert ready.versions["torch"] and ready.dtype in ("fp32", "bf16")
@@ -67,9 +79,9 @@ def test_a_worker_starts_and_says_what_its_loop_reports(fork, tcp, tmp_path):
     assert list(tmp_path.iterdir()) == [], "the socket is removed"
 
 
-def test_a_job_is_watched_paused_cancelled_and_declined():
+def test_a_job_is_watched_paused_cancelled_and_declined(run, launcher):
     async def scenario():
-        async with serving() as server:
+        async with serving(launcher) as server:
             worker = await server.ready()
             for job in ("a", "b", "c"):
                 worker.send(assign(job, "wait"))
@@ -81,7 +93,7 @@ def test_a_job_is_watched_paused_cancelled_and_declined():
             assert worker.attempts == {("c", 1)}
             return server
 
-    server = asyncio.run(scenario())
+    server = run(scenario())
     assert [m.data for m in server.of(Happened, "a")][1:] == [{"message": "previews True"}]
     assert [(m.folder, m.step) for m in server.of(Checkpointed, "a")] == [("somewhere", 3)]
     ends = {m.job: m.end for m in server.of(Ended)}
@@ -90,9 +102,9 @@ def test_a_job_is_watched_paused_cancelled_and_declined():
     assert server.exits[-1][1] == [], "nothing was left to release"
 
 
-def test_a_request_that_cannot_be_read_is_refused_and_harms_nobody():
+def test_a_request_that_cannot_be_read_is_refused_and_harms_nobody(run, launcher):
     async def scenario():
-        async with serving() as server:
+        async with serving(launcher) as server:
             worker = await server.ready()
             worker.send(assign("a", "", resolved={"operation": "test.do", "prompt": 3}))
             worker.send(assign("b", "draw", recipe="no.such:thing"))
@@ -101,7 +113,7 @@ def test_a_request_that_cannot_be_read_is_refused_and_harms_nobody():
             await server.until(lambda: server.of(Succeeded, "d"))
             return server
 
-    server = asyncio.run(scenario())
+    server = run(scenario())
     ends = {m.job: m for m in server.of(Ended)}
     assert {m.end for m in ends.values()} == {"refused"}
     assert "prompt" in ends["a"].message
@@ -109,19 +121,19 @@ def test_a_request_that_cannot_be_read_is_refused_and_harms_nobody():
     assert "no such family" in ends["c"].message
 
 
-def test_heartbeats_go_on_while_a_pass_runs_and_tell_how_long():
+def test_heartbeats_go_on_while_a_pass_runs_and_tell_how_long(run, launcher):
     async def scenario():
-        async with serving(spec(debug={"expected_s": "0.7"})) as server:
+        async with serving(launcher, spec(debug={"expected_s": "0.7"})) as server:
             worker = await server.ready()
             before = len(server.of(Heartbeat))
             worker.send(assign("a", "busy 1.5"))
             await server.until(lambda: server.of(Succeeded))
             return server.of(Heartbeat)[before:]
 
-    beats = [beat for beat in asyncio.run(scenario()) if beat.open]
+    beats = [beat for beat in run(scenario()) if beat.open]
     assert len(beats) >= 8 and beats[0].open == [("a", 1)]
     assert max(beat.last_pass_s for beat in beats) > 1.2
-    assert all(one.last_pass_s < other.last_pass_s for one, other in zip(beats, beats[1:], strict=False))
+    assert all(one.last_pass_s < other.last_pass_s for one, other in pairwise(beats))
     assert {beat.pass_s for beat in beats[1:-1]} == {0.7}
 
 
@@ -135,9 +147,9 @@ def test_heartbeats_go_on_while_a_pass_runs_and_tell_how_long():
         ("exit", 3, AttemptEnd.ERROR, AttemptEnd.SUSPECT),
     ],
 )
-def test_deaths_are_told_apart_and_another_worker_takes_over(prompt, code, one, two):
+def test_deaths_are_told_apart_and_another_worker_takes_over(run, launcher, prompt, code, one, two):
     async def scenario():
-        async with serving() as server:
+        async with serving(launcher) as server:
             first = await server.ready()
             first.send(assign("a", prompt))
             _, alone = await server.end()
@@ -153,7 +165,7 @@ def test_deaths_are_told_apart_and_another_worker_takes_over(prompt, code, one, 
             assert not server.pool.troubles, "jobs explain these deaths: nothing to wait for"
             return first, alone, several, restart_s
 
-    first, alone, several, restart_s = asyncio.run(scenario())
+    first, alone, several, restart_s = run(scenario())
     assert first.death.code == code
     assert [(each.job, each.attempt, each.end) for each in alone] == [("a", 1, one)]
     assert [(each.job, each.attempt, each.end) for each in several] == [("b", 1, two), ("c", 2, two)]
@@ -162,9 +174,9 @@ def test_deaths_are_told_apart_and_another_worker_takes_over(prompt, code, one, 
     assert restart_s < 2.0, "forked, not started anew"
 
 
-def test_sigkill_from_outside_is_seen_at_once_and_charged_to_nobody():
+def test_sigkill_from_outside_is_seen_at_once_and_charged_to_nobody(run, launcher):
     async def scenario():
-        async with serving() as server:
+        async with serving(launcher) as server:
             worker = await server.ready()
             worker.send(assign("a", "busy 30"))
             await server.until(lambda: server.of(Happened, "a"))
@@ -175,7 +187,7 @@ def test_sigkill_from_outside_is_seen_at_once_and_charged_to_nobody():
             other = await server.ready(2)
             return worker, other, released, noticed_s
 
-    worker, other, released, noticed_s = asyncio.run(scenario())
+    worker, other, released, noticed_s = run(scenario())
     assert [(each.end, each.alone) for each in released] == [(AttemptEnd.KILLED, False)]
     assert worker.death.code == -signal.SIGKILL and not worker.death.oom
     assert noticed_s < 1.0 and other.pid != worker.pid
@@ -188,37 +200,37 @@ def test_sigkill_from_outside_is_seen_at_once_and_charged_to_nobody():
         ("Silent", "draw", "nothing was heard of it for"),
     ],
 )
-def test_a_hung_worker_is_ended_and_its_jobs_are_suspects(loop, prompt, words):
+def test_a_hung_worker_is_ended_and_its_jobs_are_suspects(run, launcher, loop, prompt, words):
     async def scenario():
         limits = Limits(hang_s=0.8, tick_s=0.1)
-        async with serving(spec(loop), limits=limits) as server:
+        async with serving(launcher, spec(loop), limits=limits) as server:
             worker = await server.ready()
             worker.send(assign("a", prompt))
             _, released = await server.end()
             await server.ready(2)
             return worker, released
 
-    worker, (released,) = asyncio.run(scenario())
+    worker, (released,) = run(scenario())
     assert released.end is AttemptEnd.SUSPECT and released.alone
     assert words in released.message and "more than 0.8 s" in released.message
     assert worker.death.code == -signal.SIGKILL
 
 
-def test_long_work_that_was_learnt_to_be_long_is_no_hang():
+def test_long_work_that_was_learnt_to_be_long_is_no_hang(run, launcher):
     async def scenario():
         limits = Limits(hang_s=0.5, tick_s=0.1)
-        async with serving(spec(debug={"expected_s": "0.3"}), limits=limits) as server:
+        async with serving(launcher, spec(debug={"expected_s": "0.3"}), limits=limits) as server:
             worker = await server.ready()
             worker.send(assign("a", "busy 1.5"))
             await server.until(lambda: server.of(Succeeded) or server.exits)
             return server
 
-    assert asyncio.run(scenario()).of(Succeeded, "a")
+    assert run(scenario()).of(Succeeded, "a")
 
 
-def test_sigterm_checkpoints_and_gives_back():
+def test_sigterm_checkpoints_and_gives_back(run, launcher):
     async def scenario():
-        async with serving() as server:
+        async with serving(launcher) as server:
             worker = await server.ready()
             worker.send(assign("a", "wait"))
             await server.until(lambda: server.of(Happened, "a"))
@@ -227,14 +239,14 @@ def test_sigterm_checkpoints_and_gives_back():
             await server.ready(2)
             return server, worker, released
 
-    server, worker, released = asyncio.run(scenario())
+    server, worker, released = run(scenario())
     assert server.of(Checkpointed, "a") and server.of(Ended, "a")[0].end == "server_stopped"
     assert worker.death.code == 0 and released == []
 
 
-def test_a_worker_that_cannot_stop_ends_after_its_grace():
+def test_a_worker_that_cannot_stop_ends_after_its_grace(run, launcher):
     async def scenario():
-        async with serving(spec("StopsNever")) as server:
+        async with serving(launcher, spec("StopsNever")) as server:
             worker = await server.ready()
             worker.send(assign("a", "wait"))
             await server.until(lambda: server.of(Happened, "a"))
@@ -243,14 +255,14 @@ def test_a_worker_that_cannot_stop_ends_after_its_grace():
             _, released = await server.end()
             return released, time.monotonic() - began
 
-    released, took_s = asyncio.run(scenario())
+    released, took_s = run(scenario())
     assert [each.end for each in released] == [AttemptEnd.KILLED] and 0.2 < took_s < 2.0
 
 
-def test_a_worker_that_cannot_start_is_tried_again_ever_more_slowly_and_reported():
+def test_a_worker_that_cannot_start_is_tried_again_ever_more_slowly_and_reported(run, launcher):
     async def scenario():
         limits = Limits(backoff_s=0.05)
-        async with serving(spec("cannot"), spec(id="other"), limits=limits) as server:
+        async with serving(launcher, spec("cannot"), spec(id="other"), limits=limits) as server:
             began = time.monotonic()
             await server.end(4)
             trouble = server.pool.troubles["cpu"]
@@ -258,14 +270,14 @@ def test_a_worker_that_cannot_start_is_tried_again_ever_more_slowly_and_reported
             assert [worker.id for worker in server.pool.ready] == ["other"]
             return trouble, time.monotonic() - began
 
-    trouble, took_s = asyncio.run(scenario())
+    trouble, took_s = run(scenario())
     assert trouble.failures >= 3 and "there is no such device" in trouble.reason
     assert took_s > 0.05 + 0.1 + 0.2
 
 
-def test_a_zygote_that_dies_takes_its_workers_along_and_is_replaced():
+def test_a_zygote_that_dies_takes_its_workers_along_and_is_replaced(run, launcher):
     async def scenario():
-        async with serving() as server:
+        async with serving(launcher) as server:
             worker = await server.ready()
             worker.send(assign("a", "wait"))
             await server.until(lambda: server.of(Happened, "a"))
@@ -274,16 +286,18 @@ def test_a_zygote_that_dies_takes_its_workers_along_and_is_replaced():
             other = await server.ready(2)
             return worker, other, released
 
-    worker, other, (released,) = asyncio.run(scenario())
+    worker, other, (released,) = run(scenario())
     assert released.end is AttemptEnd.KILLED and "nobody saw how" in released.message
     assert not psutil.pid_exists(worker.pid) and other.pid != worker.pid
 
 
-def test_closing_while_a_worker_starts_leaves_nothing_behind():
+def test_closing_while_a_worker_starts_leaves_nothing_behind(run):
     async def scenario():
-        async with serving():
+        launcher = LocalLauncher(preload=PRELOAD)
+        async with serving(launcher):
             await asyncio.sleep(0.3)
+        await launcher.close()
 
     before = {child.pid for child in psutil.Process().children(recursive=True)}
-    asyncio.run(scenario())
+    run(scenario())
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before

@@ -80,6 +80,7 @@ class _Process:
 class LocalLauncher:
     """Starts workers here. Nothing runs until the first `start`.
 
+    address: where workers connect, once there is one; see `connect`.
     folder: where the Unix socket goes (the data folder; None: a private temporary one). preload: modules for the
     zygote. fork: None = where it is safe (Linux; not macOS, whose frameworks break in forked children, nor Windows).
     tcp: use loopback TCP although Unix sockets are there. start_s: how long a worker may take to connect.
@@ -96,7 +97,7 @@ class LocalLauncher:
         self._tcp = tcp
         self._start_s = start_s
         self._server: asyncio.Server | None = None
-        self._address = ""
+        self.address = ""
         self._opening = asyncio.Lock()
         self._expected: dict[str, asyncio.Future[Channel[ToServer]]] = {}
         self._zygote: _Zygote | None = None
@@ -108,15 +109,18 @@ class LocalLauncher:
             await self._listen()
             zygote = await self._living_zygote() if self._forks else None
         token = secrets.token_urlsafe(32)
-        order = Start(spec=spec, address=self._address, token=token)
+        order = Start(spec=spec, address=self.address, token=token)
         arrived: asyncio.Future[Channel[ToServer]] = asyncio.get_running_loop().create_future()
         self._expected[token] = arrived
+        process: _Process | None = None
         try:
             process = await (zygote.fork(order) if zygote else self._spawn(order))
             either: set[asyncio.Future[Any]] = {arrived, process.exit_code}
             await asyncio.wait(either, timeout=self._start_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             del self._expected[token]
+            if process is not None and not arrived.done():  # too late, or the caller went away
+                process.kill()
         if arrived.done():
             return WorkerHandle(spec, process.pid, arrived.result(), process.exit_code, process.kill)
         if process.exit_code.done():
@@ -124,7 +128,6 @@ class LocalLauncher:
                 f"The worker {spec.id} ended (exit code {process.exit_code.result()}) before it connected.",
                 "Its own words are in the server's log; `safelight doctor` checks the installation.",
             )
-        process.kill()
         raise WorkerUnavailable(f"The worker {spec.id} did not connect within {self._start_s:g} s and was ended.")
 
     async def close(self) -> None:
@@ -136,8 +139,8 @@ class LocalLauncher:
             await task
         if self._server is not None:
             self._server.close()
-            if self._address.startswith("unix:"):
-                Path(self._address.removeprefix("unix:")).unlink(missing_ok=True)
+            if self.address.startswith("unix:"):
+                Path(self.address.removeprefix("unix:")).unlink(missing_ok=True)
         if self._own_folder is not None:
             shutil.rmtree(self._own_folder, ignore_errors=True)
 
@@ -147,7 +150,7 @@ class LocalLauncher:
         if self._tcp or sys.platform == "win32":
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
             host, port = self._server.sockets[0].getsockname()[:2]
-            self._address = f"tcp:{host}:{port}"
+            self.address = f"tcp:{host}:{port}"
             return
         folder = self._folder
         if folder is None or len(str(folder.resolve())) > PATH_LIMIT - len("/workers.sock"):
@@ -156,7 +159,7 @@ class LocalLauncher:
         path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._accept, path)
         path.chmod(0o600)
-        self._address = f"unix:{path}"
+        self.address = f"unix:{path}"
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A new connection: whose token is expected is a worker's, any other is ended."""
@@ -221,12 +224,18 @@ class _Zygote:
     async def spawn(cls, modules: Sequence[str]) -> _Zygote:
         """Start one and wait for its imports; WorkerUnavailable in words where it ends before."""
         child: Child[FromZygote] = await Child.spawn("safelight.workers.zygote", FromZygote, ENVIRONMENT)
-        with contextlib.suppress(ChannelClosed):
-            child.channel.send(Preload(modules=list(modules)))
-        first = await child.channel.receive()
+        first: FromZygote | None = None
+        try:
+            with contextlib.suppress(ChannelClosed):
+                child.channel.send(Preload(modules=list(modules)))
+            first = await child.channel.receive()
+        finally:
+            if first is None:  # also where the caller went away
+                child.kill()
+                code = await asyncio.shield(child.close())
         if not isinstance(first, Preloaded):
             raise WorkerUnavailable(
-                f"The zygote ended (exit code {await child.close()}) while it imported {', '.join(modules)}.",
+                f"The zygote ended (exit code {code}) while it imported {', '.join(modules)}.",
                 "Its own words are in the server's log; `safelight doctor` checks the installation.",
             )
         for name, why in first.missing.items():
@@ -265,7 +274,8 @@ class _Zygote:
         finally:
             self.alive = False
             for answer in self._forked.values():
-                answer.set_exception(ChannelClosed("it ended"))
+                if not answer.done():
+                    answer.set_exception(ChannelClosed("it ended"))
             for exit_code in self._exits.values():
                 exit_code.set_result(None)
 
@@ -274,8 +284,11 @@ class _Zygote:
             case Forked():
                 if message.pid:
                     self._exits[message.pid] = asyncio.get_running_loop().create_future()
-                if message.token in self._forked:
-                    self._forked[message.token].set_result(message)
+                answer = self._forked.get(message.token)
+                if answer is not None and not answer.done():
+                    answer.set_result(message)
+                elif message.pid:  # whoever ordered it went away
+                    self._kill(message.pid)
             case Exited():
                 self._exits.pop(message.pid).set_result(message.code)
 

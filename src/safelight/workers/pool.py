@@ -93,11 +93,13 @@ class Pool:
         self._tasks.append(asyncio.create_task(self._watch(), name="workers' watch"))
 
     async def close(self, grace_s: float = 10.0) -> None:
-        """Stop all workers, hear their last words, end the launcher. What stays open is released SERVER_STOPPED."""
+        """Stop all workers and hear their last words; what they leave open is released SERVER_STOPPED.
+
+        The launcher is closed by whoever made it.
+        """
         self._closing.set()
         await asyncio.gather(*(worker.stop(grace_s) for worker in self._workers.values()))
         await asyncio.gather(*self._tasks)
-        await self._launcher.close()
 
     async def _keep(self, spec: WorkerSpec) -> None:
         """One spec's workers, one after another. Only deaths that no job explains make it wait before the next."""
@@ -122,7 +124,7 @@ class Pool:
                 self.troubles.pop(spec.id, None)
 
     async def _start(self, spec: WorkerSpec) -> WorkerHandle | None:
-        """A new worker; None where the pool was closed meanwhile (the launcher ends what it had begun)."""
+        """A new worker; None where the pool was closed meanwhile (a start that is given up ends what it had begun)."""
         starting = asyncio.ensure_future(self._launcher.start(spec))
         closing = asyncio.ensure_future(self._closing.wait())
         await asyncio.wait({starting, closing}, return_when=asyncio.FIRST_COMPLETED)

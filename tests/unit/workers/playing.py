@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safelight.workers.local import LocalLauncher
 from safelight.workers.messages import Assign, Ready
 from safelight.workers.pool import Limits, Pool
 from safelight.workers.spec import WorkerSpec
@@ -70,10 +69,9 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(*specs, launcher=None, limits=None, grace_s=2.0):
+async def serving(launcher, *specs, limits=None, grace_s=2.0):
     """A pool of `specs` with a server that listens."""
     server = Server()
-    launcher = launcher or LocalLauncher(preload=PRELOAD)
     pool = server.pool = Pool(launcher, specs or (spec(),), server.on_message, server.on_exit, limits or Limits())
     await pool.open()
     try:

@@ -36,7 +36,7 @@ def test_a_frame_longer_than_the_limit_is_refused_before_its_bytes_come():
 
 
 def test_a_message_too_long_for_the_other_end_is_not_packed():
-    with pytest.raises(BadFrame, match="A Cancel of .* bytes is longer than a frame's 50 bytes"):
+    with pytest.raises(BadFrame, match=r"A Cancel of \d+ bytes is longer than a frame's 50 bytes"):
         pack(Cancel(job="x" * 100, attempt=1), limit=50)
 
 
