@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 Clock = Callable[[], float]
 
 
-class Ledger(Store):
+class Ledger(Store, ABC):
     """Implements `Store` but for open and close, over `write` and `read`. The methods' promises stand there."""
 
     def __init__(self, wall: Clock, tick: Clock) -> None:

@@ -149,8 +149,8 @@ class MemoryRows:
         """See Rows."""
         number = sum(event.job_id == job_id for event in self.log)
         added = [
-            Event(job_id, kind, data, number + i, self.sequence + i, self.now.wall)
-            for i, (kind, data) in enumerate(events, 1)
+            Event(job_id, kind, data, number + nth, self.sequence + nth, self.now.wall)
+            for nth, (kind, data) in enumerate(events, 1)
         ]
         self.sequence += len(added)
         self.log += added
@@ -205,8 +205,11 @@ class MemoryRows:
 
     def finished(self) -> list[Finished]:
         """See Rows."""
-        over = [job for job_id in self.kept if (job := self.job(job_id)) is not None and job.state.over]
-        rows = [Finished(job.id, job.ended_at or 0.0, sum(a.bytes for a in job.artifacts), job.pinned) for job in over]
+        rows = [
+            Finished(job.id, job.ended_at, sum(each.bytes for each in job.artifacts), job.pinned)
+            for job_id in self.kept
+            if (job := self.job(job_id)) is not None and job.ended_at is not None
+        ]
         return sorted(rows, key=lambda row: row.ended_at)
 
     def forget(self, job_id: str) -> bool:
