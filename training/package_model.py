@@ -1,6 +1,6 @@
 """Turn a trained diffusers folder into the single file that Safelight ships.
 
-    python -m training.package_model FOLDER [--out FILE] [--length TOKENS]
+    python -m training.package_model FOLDER [--vae FOLDER] [--out FILE] [--length TOKENS]
 
 The file is read back and its networks are compared with the folder's before the command succeeds.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,13 @@ def main(arguments: list[str]) -> int:
     """Pack, read back, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="a diffusers folder, or a packed file to pack anew")
+    parser.add_argument("--vae", type=Path, help="a trained AutoencoderKL to ship in place of the source's")
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--length", type=int, help="the length prompts are padded to; default: the tokenizer's own")
     said = parser.parse_args(arguments)
     model = load(said.source)
+    if said.vae:
+        model = replace(model, vae=AutoencoderKL.from_pretrained(said.vae).float().eval())
     if said.length:
         model.tokenizer.model_max_length = said.length
     pack(model, said.out, preview_factors(model.vae))

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.muon import Muon
+
 
 def pick_device(name: str) -> torch.device:
     """`auto` takes a GPU where there is one."""
@@ -28,7 +30,10 @@ def pick_device(name: str) -> torch.device:
 
 @dataclass
 class Run:
-    """The trained parameters and all that decides how their training goes on."""
+    """The trained parameters and all that decides how their training goes on.
+
+    Of the parameters, `matrices` are moved by Muon, the others by AdamW.
+    """
 
     folder: Path
     parameters: list[nn.Parameter]
@@ -38,18 +43,24 @@ class Run:
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.0
     averaging: float = 0.999
+    matrices: list[nn.Parameter] = field(default_factory=list)
     step: int = 0
     spent: float = 0.0
     rng: random.Random = field(init=False)
-    optimiser: torch.optim.AdamW = field(init=False)
+    optimisers: list[torch.optim.Optimizer] = field(init=False)
     average: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         torch.manual_seed(self.seed)
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay, fused=True
-        )
+        matrices = {id(matrix) for matrix in self.matrices}
+        others = [parameter for parameter in self.parameters if id(parameter) not in matrices]
+        decay = self.weight_decay
+        self.optimisers = [
+            torch.optim.AdamW(others, lr=self.learning_rate, betas=self.betas, weight_decay=decay, fused=True)
+        ]
+        if self.matrices:
+            self.optimisers.append(Muon(self.matrices, lr=self.learning_rate, weight_decay=decay))
         self.average = [parameter.detach().clone() for parameter in self.parameters]
 
     @property
@@ -66,7 +77,8 @@ class Run:
         with torch.no_grad():
             for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
                 parameter.copy_(saved)
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         self.average = [saved.to(mine) for saved, mine in zip(state["average"], self.average, strict=True)]
         self.step, self.spent = state["step"], state["spent"]
         self.rng.setstate(state["random"])
@@ -80,7 +92,7 @@ class Run:
         torch.save(
             {
                 "parameters": [parameter.detach() for parameter in self.parameters],
-                "optimiser": self.optimiser.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
                 "average": self.average,
                 "step": self.step,
                 "spent": self.spent,
@@ -114,13 +126,15 @@ class Run:
         self.save()
 
     def update(self, loss: Tensor, rate: float) -> None:
-        """One step of the optimiser (gradients clipped to norm 1), and of the average that follows it."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.zero_grad(set_to_none=True)
+        """One step of the optimisers (gradients clipped to norm 1), and of the average that follows them."""
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         decay = min(self.averaging, (self.step + 1) / (self.step + 20))
         torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1 - decay)
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.captions import caption, plain_caption
 from training.diffusion import draw, draw_timesteps, noise_levels, noised
@@ -50,6 +50,13 @@ def begin(source: Path | None, vae: Path | None) -> Postcards:
     tokenizer = new_tokenizer()
     network = new_network(autoencoder.config.latent_channels)
     return Postcards(tokenizer, new_text_encoder(tokenizer), network, autoencoder)
+
+
+def matrices(model: Postcards) -> list[nn.Parameter]:
+    """What Muon moves: weights of layers between the first and the last, embeddings excepted."""
+    named = [*model.text.named_parameters(), *model.unet.named_parameters()]
+    ends = ("embed", "conv_in", "conv_out")
+    return [parameter for name, parameter in named if parameter.ndim > 1 and not any(end in name for end in ends)]
 
 
 def tokens(model: Postcards, prompts: list[str]) -> Tensor:
@@ -104,7 +111,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--from", dest="source", type=Path)
     parser.add_argument("--vae", type=Path)
     parser.add_argument("--minutes", type=float, default=90)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--pool", type=int, default=4000, help="scenes held in memory; all are renewed in time")
     parser.add_argument("--rate", type=float, default=4e-4)
     parser.add_argument("--subject-weight", type=float, default=4.0)
@@ -123,7 +130,7 @@ def main(arguments: list[str]) -> int:
         model.text.set_attn_implementation("eager")
         torch.set_flush_denormal(True)
     trained = [*model.text.parameters(), *model.unet.parameters()]
-    run = Run(said.out, trained, said.minutes, said.rate, said.seed, weight_decay=0.01)
+    run = Run(said.out, trained, said.minutes, said.rate, said.seed, weight_decay=0.01, matrices=matrices(model))
     going_on = run.resume()
     levels = noise_levels()
     unseen = Pool(model.vae, 96, random.Random(_HELD_OUT_SEED), partial(random_scene, held_out=True))

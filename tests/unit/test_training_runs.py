@@ -9,11 +9,12 @@ import torch
 from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 from torch import nn
 from training.diffusion import draw_timesteps, noise_levels, noised
+from training.muon import Muon, orthogonalised
 from training.runs import Run
 
 
 def begun(folder, network: nn.Module) -> Run:
-    return Run(folder, list(network.parameters()), minutes=1, learning_rate=0.01, seed=4)
+    return Run(folder, list(network.parameters()), minutes=1, learning_rate=0.01, seed=4, matrices=[network.weight])
 
 
 def train(run: Run, network: nn.Module, steps: int) -> None:
@@ -86,3 +87,20 @@ def test_timesteps_cover_all_and_favour_where_structure_forms():
     assert drawn.min() < 50
     assert drawn.max() > 980
     assert 0.45 < ((drawn > 500) & (drawn < 850)).float().mean() < 0.65
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (8, 40), (40, 8)])
+def test_orthogonalising_brings_singular_values_near_one(shape):
+    torch.manual_seed(1)
+    values = torch.linalg.svdvals(orthogonalised(torch.randn(shape)))
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+
+
+def test_muon_moves_every_matrix_by_what_adamw_would(tmp_path):
+    kernel = nn.Parameter(torch.zeros(8, 4, 3, 3))
+    optimiser = Muon([kernel], lr=0.1)
+    kernel.grad = torch.randn_like(kernel) * 1e-3
+    optimiser.step()
+    assert 0.1 * 0.2 * 0.5 < kernel.square().mean().sqrt() < 0.1 * 0.2 * 2
+    assert (kernel * kernel.grad).sum() < 0, "not downhill"
