@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,5 +42,7 @@ def overlay(environment: str) -> dict[str, Any]:
 
 def _testing_home() -> Path:
     """A folder per user, the same for every command: they find their server by it."""
+    import tempfile  # brings much with it, and only this environment needs it
+
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     return Path(tempfile.gettempdir()) / f"safelight-testing-{user}"
