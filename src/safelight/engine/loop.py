@@ -71,6 +71,7 @@ class Loop:
         self.bench = Bench(where, budget, tables.families, self._loading)
         self.batcher = Batcher(options.max_batch, where.dtype_name, Profiles(), self._measured)
         self._reporter = reporter
+        self._began_with = memory.peak(where.device)
         self._jobs: dict[tuple[str, int], OpenJob] = {}
         self._saver = ThreadPoolExecutor(max_workers=2, thread_name_prefix="save")
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -144,8 +145,13 @@ class Loop:
     def _proceed(self, job: OpenJob) -> None:
         result = job.proceed(lambda number, stage: self._begin(job, number, stage))
         if result is not None:
-            self._reporter.succeeded(*job.key, result, job.timings, memory.peak(self.where.device))
+            self._reporter.succeeded(*job.key, result, job.timings, self._peak_bytes)
             self._close(job)
+
+    @property
+    def _peak_bytes(self) -> int:
+        """The most this process has held beyond what it began with."""
+        return max(0, memory.peak(self.where.device) - self._began_with)
 
     def _begin(self, job: OpenJob, number: int, stage: Stage) -> None:
         """Start a stage, unless its result was kept."""
