@@ -73,6 +73,8 @@ def thumbnail(path: Path, side: int) -> Thumbnail:
             _check_size(path, image.width, image.height)
             image.draft(None, (side * 2, side * 2))
             upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):  # 16 bits: converting would cut them off, not scale them
+                upright = upright.point(lambda value: value / 256).convert("L")
             small = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
             small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
             file = io.BytesIO()
