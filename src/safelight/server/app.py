@@ -9,8 +9,9 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
@@ -54,13 +55,19 @@ class App:
     settings: Settings
     web: FastAPI
     services: Services
-    dispatch: Dispatch
     lock: FolderLock
     on_stop: Callable[[], None] = field(default=lambda: None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         await self.web(scope, receive, send)
+
+    def running(self) -> AbstractAsyncContextManager[Any]:
+        """Everything opened, and closed again at the end: for who serves without the ASGI lifespan.
+
+        Raises Conflict (another server has the folder) or StoreUnusable.
+        """
+        return self.web.router.lifespan_context(self.web)
 
     def begin_stop(self) -> None:
         """Accept nothing new and end all streams, so that open connections can close."""
@@ -130,7 +137,7 @@ def build(
             stack.callback(app.begin_stop)
             yield
 
-    app = App(settings, _web(services, lifespan), services, dispatch, lock)
+    app = App(settings, _web(services, lifespan), services, lock)
     return app
 
 
@@ -153,11 +160,11 @@ def worker_specs(settings: Settings) -> list[WorkerSpec]:
     ]
 
 
-def _web(services: Services, lifespan: Callable[[FastAPI], object]) -> FastAPI:
+def _web(services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
     """The doors and pages behind the guards. Middleware: the last that is added is the first to see a request."""
     web = FastAPI(
         title="Safelight", version=safelight.__version__, docs_url=None, redoc_url=None, openapi_url=None,
-        lifespan=lifespan, responses={"default": described(422)[422]},  # type: ignore[arg-type]
+        lifespan=lifespan, responses={"default": described(422)[422]},
     )  # fmt: skip
     web.state.services = services
     problems.install(web)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 
 from safelight.artifacts import Files
 from safelight.core.files import UploadRef
@@ -142,8 +142,10 @@ class Pictures:
                 if len(given) != 1:
                     raise InvalidRequest(InvalidValue("file", f"the form has {len(given)} files", "Send exactly one."))
                 return await self.keep(owner, _pieces(given[0]))
-        except MultiPartException as error:
-            fault = InvalidValue("", f"the form is broken: {error.message}", "Send one file as multipart/form-data.")
+        except HTTPException as error:  # what Starlette makes of a form it cannot parse
+            if isinstance(error, TooLarge):
+                raise
+            fault = InvalidValue("", f"the form is refused: {error.detail}", "Send one file as multipart/form-data.")
             raise InvalidRequest(fault) from None
 
     async def _receive(self, target: Path, chunks: AsyncIterator[bytes]) -> int:

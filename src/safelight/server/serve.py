@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import sys
@@ -50,7 +51,7 @@ def run(settings: Settings, detach: bool = False) -> Address:
     """Serve until told to stop; with `detach`, start a server in the background (or find the one that runs).
 
     Returns where the server is (or was). Raises InvalidSettings, Conflict (another server has the folder),
-    ServerNotRunning (the port is taken; a detached one did not get ready).
+    StoreUnusable, ServerNotRunning (the port is taken; a detached one did not get ready).
     """
     if detach:
         return launch.start(settings)
@@ -67,12 +68,19 @@ def run(settings: Settings, detach: bool = False) -> Address:
             sys.stdout.flush()
             config = uvicorn.Config(
                 app, log_config=None, access_log=False, timeout_graceful_shutdown=CLOSE_S, server_header=False,
-                ws="none",
+                lifespan="off", ws="none",
             )  # fmt: skip
-            Server(config, app).run([listening])
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                runner.run(serve(app, Server(config, app), listening))
             return here
     finally:
         app.lock.release()
+
+
+async def serve(app: App, server: Server, listening: socket.socket) -> None:
+    """Open the program, serve until `server` is told to stop, close the program."""
+    async with app.running():
+        await server.serve([listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -144,7 +144,8 @@ class Submissions:
     def _read(self, body: Any) -> tuple[Envelope, BaseModel]:
         """The envelope and the request; everything that is wrong with either in one InvalidRequest."""
         if not isinstance(body, dict):
-            return Envelope(), self._contract.parse(body)
+            hint = 'Send one like {"operation": "image.generate", "prompt": "a lighthouse"}.'
+            raise InvalidRequest(InvalidValue("", f"the body is a {type(body).__name__}, not an object", hint))
         beside = {name: value for name, value in body.items() if name in Envelope.model_fields}
         inside = {name: value for name, value in body.items() if name not in Envelope.model_fields}
         faults: list[InvalidValue] = []
