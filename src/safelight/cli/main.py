@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping
 import click
 
 from safelight import __version__, cli
-from safelight.errors import SafelightError
+from safelight.errors import InvalidRequest, SafelightError
 
 EXIT_CODES: Mapping[int, str] = {
     0: "done",
     1: "it failed, or what was looked for is not so",
     2: "the command line, the request or the settings cannot be: nothing was started",
     3: "no server answers, or none can do it",
+    4: "the job was cancelled",
     130: "interrupted",
 }
 """Exit codes of every command."""
@@ -87,6 +88,16 @@ def safelight() -> None:
     """Diffusion images from a server of your own: durable jobs, shared passes, shared models."""
 
 
+def _said(error: SafelightError) -> Iterator[str]:
+    """What happened and the way out; everything that is wrong with a request, each with its own."""
+    if not isinstance(error, InvalidRequest):
+        yield from filter(None, (f"Error: {error.message}", error.hint))
+        return
+    for each in error.errors:
+        yield from filter(None, (f"Error: {each.path}: {each.message}" if each.path else f"Error: {each.message}",
+                                 each.hint))  # fmt: skip
+
+
 def main() -> None:
     """The entry point: runs the command, and says in words what went wrong. Exits with one of EXIT_CODES."""
     try:
@@ -95,9 +106,8 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except SafelightError as error:
-        click.echo(f"Error: {error.message}", err=True)
-        if error.hint:
-            click.echo(error.hint, err=True)
+        for line in _said(error):
+            click.echo(line, err=True)
         code = _KINDS.get(error.kind, 1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,14 @@ import click
 from safelight.settings import Settings, load_settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Argument(click.Argument):
+    """A positional argument that says what it is; click has taken `help` for arguments since 8.5 only."""
+
+    def __init__(self, param_decls: Sequence[str], *, help: str, **attrs: Any) -> None:
+        super().__init__(param_decls, **attrs)
+        self.help = help
 
 
 def settings_options(command: Command) -> Command:
