@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -92,9 +93,10 @@ class AsyncClient:
     async def run(self, body: Mapping[str, Any], *, on_event: Callable[[Event], None] | None = None) -> Result:
         """Any operation, to its end; its pictures are fetched."""
         job_id = await self.submit(body)
-        async for event in self.stream(job_id, previews=on_event is not None):
-            if on_event is not None:
-                on_event(event)
+        async with aclosing(self.stream(job_id, previews=on_event is not None)) as events:
+            async for event in events:
+                if on_event is not None:
+                    on_event(event)
         job = await self.job(job_id)
         if job.state != "succeeded":
             raise JobFailed(job)
@@ -127,23 +129,24 @@ class AsyncClient:
         """A new job of the same resolved request: its id."""
         return await self._send(calls.retry(job_id))
 
-    async def stream(self, job_id: str, *, after: int = 0, previews: bool = False) -> AsyncIterator[Event]:
+    async def stream(self, job_id: str, *, after: int = 0, previews: bool = False) -> AsyncGenerator[Event, None]:
         """A job's events from number `after` on to its last; a broken connection is taken up where it broke."""
         reader = Reader(after)
         heard = time.monotonic()
         while True:
             try:
-                async for event in self._connection(job_id, reader, previews):
-                    heard = time.monotonic()
-                    yield event
-                    if event.kind in OVER:
-                        return
+                async with aclosing(self._connection(job_id, reader, previews)) as events:
+                    async for event in events:
+                        heard = time.monotonic()
+                        yield event
+                        if event.kind in OVER:
+                            return
             except httpx.TransportError as error:
                 if time.monotonic() - heard > RECONNECT_S:
                     raise ServerNotRunning(f"{self.url} does not answer: {error}.", "Is it running?") from None
             await asyncio.sleep(0.2)
 
-    async def _connection(self, job_id: str, reader: Reader, previews: bool) -> AsyncIterator[Event]:
+    async def _connection(self, job_id: str, reader: Reader, previews: bool) -> AsyncGenerator[Event, None]:
         params = {"after": reader.last, "previews": previews}
         path = f"/v1/jobs/{quote(job_id, safe='')}/stream"
         async with self._http.stream("GET", path, params=params) as response:

@@ -116,7 +116,7 @@ def ready() -> Call[dict[str, Any]]:
 
 def shutdown(token: str) -> Call[dict[str, Any]]:
     """Stop the server."""
-    return Call("POST", "/v1/shutdown", _object, headers={"Authorization": f"Bearer {token}"})
+    return Call("POST", "/v1/shutdown", _object, headers={"Authorization": f"Bearer {token}"} if token else {})
 
 
 def body(operation: str, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -91,9 +92,10 @@ class Client:
     def run(self, body: Mapping[str, Any], *, on_event: Callable[[Event], None] | None = None) -> Result:
         """Any operation, to its end; its pictures are fetched."""
         job_id = self.submit(body)
-        for event in self.stream(job_id, previews=on_event is not None):
-            if on_event is not None:
-                on_event(event)
+        with closing(self.stream(job_id, previews=on_event is not None)) as events:
+            for event in events:
+                if on_event is not None:
+                    on_event(event)
         job = self.job(job_id)
         if job.state != "succeeded":
             raise JobFailed(job)
@@ -125,23 +127,24 @@ class Client:
         """A new job of the same resolved request: its id."""
         return self._send(calls.retry(job_id))
 
-    def stream(self, job_id: str, *, after: int = 0, previews: bool = False) -> Iterator[Event]:
+    def stream(self, job_id: str, *, after: int = 0, previews: bool = False) -> Generator[Event, None, None]:
         """A job's events from number `after` on to its last; a broken connection is taken up where it broke."""
         reader = Reader(after)
         heard = time.monotonic()
         while True:
             try:
-                for event in self._connection(job_id, reader, previews):
-                    heard = time.monotonic()
-                    yield event
-                    if event.kind in OVER:
-                        return
+                with closing(self._connection(job_id, reader, previews)) as events:
+                    for event in events:
+                        heard = time.monotonic()
+                        yield event
+                        if event.kind in OVER:
+                            return
             except httpx.TransportError as error:
                 if time.monotonic() - heard > RECONNECT_S:
                     raise ServerNotRunning(f"{self.url} does not answer: {error}.", "Is it running?") from None
             time.sleep(0.2)
 
-    def _connection(self, job_id: str, reader: Reader, previews: bool) -> Iterator[Event]:
+    def _connection(self, job_id: str, reader: Reader, previews: bool) -> Generator[Event, None, None]:
         params = {"after": reader.last, "previews": previews}
         path = f"/v1/jobs/{quote(job_id, safe='')}/stream"
         with self._http.stream("GET", path, params=params) as response:

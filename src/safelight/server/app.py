@@ -24,6 +24,7 @@ from safelight.core.operations import Contract
 from safelight.core.tables import Tables, build_tables
 from safelight.jobs.sqlite.store import SqliteStore
 from safelight.jobs.store import Store
+from safelight.jobs.upkeep import Folders, Retention
 from safelight.server import problems, site
 from safelight.server.dispatch import Dispatch
 from safelight.server.doors.native import routers
@@ -35,6 +36,7 @@ from safelight.server.pictures import Pictures
 from safelight.server.services import Services
 from safelight.server.single import FolderLock
 from safelight.server.submissions import Submissions
+from safelight.server.tidying import Tidying, retention_of
 from safelight.settings import InvalidSettings, Origin, SettingFault, Settings
 from safelight.workers.files import FilesPool
 from safelight.workers.handle import Launcher
@@ -87,7 +89,7 @@ def build(
     tables = tables or build_tables()
     contract = Contract(tables.operations)
     store = store or SqliteStore(home / "safelight.db")
-    content = Files(home / "artifacts")
+    folders = Folders(Files(home / "artifacts"), Files(home / "uploads"), home / "checkpoints")
     files = FilesPool()
     hashes = FileHashes(home / "hashes.json")
     catalog = FolderCatalog(
@@ -97,15 +99,9 @@ def build(
         hashes=hashes,
     )
     hub = Hub(store)
-    dispatch = Dispatch(
-        store,
-        hub,
-        launcher or LocalLauncher(home),
-        worker_specs(settings),
-        settings=settings,
-        operations=contract.table,
-    )
-    pictures = Pictures(store, files, content, home / "thumbnails")
+    launcher = launcher or LocalLauncher(home)
+    dispatch = Dispatch(store, hub, launcher, worker_specs(settings), settings=settings, operations=contract.table)
+    pictures = Pictures(store, files, folders.uploads, folders.artifacts, home / "thumbnails")
     submissions = Submissions(
         store=store, contract=contract, tables=tables, catalog=catalog, pictures=pictures,
         worker_names=dispatch.names, max_queued=settings.jobs.max_queued,
@@ -118,27 +114,47 @@ def build(
 
     services = Services(
         settings=settings, tables=tables, contract=contract, store=store, hub=hub, catalog=catalog, pictures=pictures,
-        submissions=submissions, control=dispatch, artifact_file=content.path, token=lock.token,
+        submissions=submissions, control=dispatch, artifact_file=folders.artifacts.path, token=lock.token,
         stop=stop, started_at=time.time(),
     )  # fmt: skip
+    parts = Parts(lock, store, hub, hashes, files, folders, retention_of(settings), launcher, dispatch)
+    web = _web(services, lambda web: parts.running(app.begin_stop))
+    app = App(settings, web, services, lock)
+    return app
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What lives as long as the server does, in the order in which it is opened; closed the other way round."""
+
+    lock: FolderLock
+    store: Store
+    hub: Hub
+    hashes: FileHashes
+    files: FilesPool
+    folders: Folders
+    retention: Retention
+    launcher: Launcher
+    dispatch: Dispatch
 
     @asynccontextmanager
-    async def lifespan(web: FastAPI) -> AsyncIterator[None]:
+    async def running(self, begin_stop: Callable[[], None]) -> AsyncIterator[None]:
+        """Open all of it, and close what was opened, whatever happens. `begin_stop`: called before anything closes."""
         async with AsyncExitStack() as stack:
-            lock.acquire()
-            stack.callback(lock.release)
-            await store.open()
-            stack.push_async_callback(store.close)
-            stack.callback(store.listen(hub.stored))
-            stack.callback(hashes.close)
-            stack.push_async_callback(files.close)
-            await dispatch.open()
-            stack.push_async_callback(dispatch.close, STOP_GRACE_S)
-            stack.callback(app.begin_stop)
+            self.lock.acquire()
+            stack.callback(self.lock.release)
+            await self.store.open()
+            stack.push_async_callback(self.store.close)
+            stack.callback(self.store.listen(self.hub.stored))
+            stack.callback(self.hashes.close)
+            stack.push_async_callback(self.files.close)
+            tidying = await Tidying.begin(self.store, self.retention, self.folders)
+            stack.push_async_callback(tidying.end)
+            stack.push_async_callback(self.launcher.close)
+            await self.dispatch.open()
+            stack.push_async_callback(self.dispatch.close, STOP_GRACE_S)
+            stack.callback(begin_stop)
             yield
-
-    app = App(settings, _web(services, lifespan), services, lock)
-    return app
 
 
 def worker_specs(settings: Settings) -> list[WorkerSpec]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from safelight.core.operations import OperationSpec
 from safelight.core.registry import Registry
 from safelight.core.states import AttemptEnd, JobState
-from safelight.errors import NotFound, StaleAttempt
+from safelight.errors import NotFound, SafelightError, StaleAttempt
 from safelight.jobs import dispatcher
 from safelight.jobs.dispatcher import AssignTo, Decision, OpenJob, PassOver, Preempt, Refuse
 from safelight.jobs.records import Job
@@ -97,13 +97,14 @@ class Dispatch:
         self._hub.on_watch = self._watch
         await self._pool.open()
         self._loop = asyncio.create_task(self._run(), name="dispatch")
+        self._loop.add_done_callback(_record)
 
     async def close(self, grace_s: float) -> None:
         """Hand out nothing more; workers checkpoint, give back what they have open, and end within `grace_s`."""
         self._stopping = True
         self.wake()
         if self._loop is not None:
-            await self._loop
+            await asyncio.wait({self._loop})
         await self._pool.close(grace_s)
 
     def wake(self) -> None:
@@ -133,6 +134,8 @@ class Dispatch:
         """Why no job could run now; empty where a worker is ready or about to be."""
         if self._stopping or self._loop is None:
             return "The server is not running."
+        if self._loop.done():
+            return "Jobs are not handed out any more; the server's log says why. Restart the server."
         troubles = self._pool.troubles
         if self._pool.ready or any(spec.id not in troubles for spec in self._specs):
             return ""
@@ -144,7 +147,7 @@ class Dispatch:
         while not self._stopping:
             try:
                 await self._look()
-            except Exception:
+            except (SafelightError, OSError):
                 # The store may be locked or the disk full for a while: what is accepted waits for the next tick.
                 log.exception("The queue could not be looked at; once more in %g s.", TICK_S)
                 await asyncio.sleep(TICK_S)
@@ -302,6 +305,12 @@ def _seen(spec: WorkerSpec, worker: WorkerHandle | None) -> WorkerView:
         rss=beat.rss if beat else 0,
         versions=dict(ready.versions) if ready else {},
     )
+
+
+def _record(loop: asyncio.Task[None]) -> None:
+    """The loop has ended: say so where it did not end by itself."""
+    if not loop.cancelled() and (error := loop.exception()):
+        log.critical("Handing out jobs has ended.", exc_info=error)
 
 
 def _say(worker: WorkerHandle, message: ToWorker) -> None:

@@ -17,7 +17,7 @@ from typing import Protocol
 from safelight.core.events import UNSTORED, Event, EventKind
 from safelight.core.names import new_id
 from safelight.core.states import AttemptEnd
-from safelight.errors import NotFound, StaleAttempt
+from safelight.errors import NotFound, SafelightError, StaleAttempt
 from safelight.jobs.records import Artifact, Checkpoint, Job
 from safelight.jobs.store import NewEvent, Store
 from safelight.server.hub import Hub
@@ -43,9 +43,6 @@ from safelight.workers.messages import (
 log = logging.getLogger(__name__)
 
 AboutAttempt = Happened | Saved | Checkpointed | Succeeded | Ended | Declined
-MAX_WAITING = 2000
-"""Messages of one worker that may wait to be written; then it is not heard until some are."""
-
 PROFILE_S = 30.0
 """A measured cost is written down this often at most."""
 
@@ -73,7 +70,7 @@ class _Line:
     """One worker's messages that wait to be written, and the task that writes them."""
 
     def __init__(self) -> None:
-        self.waiting: asyncio.Queue[ToServer | None] = asyncio.Queue(MAX_WAITING)
+        self.waiting: asyncio.Queue[ToServer | None] = asyncio.Queue()
         self.task: asyncio.Task[None] | None = None
 
 
@@ -101,14 +98,18 @@ class Hearing:
         if line is None:
             line = self._lines[worker] = _Line()
             line.task = asyncio.create_task(self._write_down(worker, line), name=f"what {worker.id} says")
-        await line.waiting.put(message)
+        elif line.task is not None and line.task.done():
+            line.task.result()
+        line.waiting.put_nowait(message)
 
     async def on_exit(self, worker: Speaker, released: Sequence[Released]) -> None:
         """A worker has ended: write down its last words, then release what it had open."""
         line = self._lines.pop(worker, None)
         if line is not None and line.task is not None:
-            await line.waiting.put(None)
-            await line.task
+            line.waiting.put_nowait(None)
+            await asyncio.wait({line.task})
+            if error := line.task.exception():
+                log.error("What the worker %s said could not be written down.", worker.id, exc_info=error)
         for each in released:
             try:
                 await self._store.release(
@@ -120,7 +121,7 @@ class Hearing:
         self._changed()
 
     async def _write_down(self, worker: Speaker, line: _Line) -> None:
-        """Until the line's end. What cannot be stored ends the worker: its jobs go back to the queue."""
+        """Until the line's end. What cannot be stored ends the worker: its word is lost, so its jobs begin anew."""
         broken = False
         while True:
             batch = [await line.waiting.get()]
@@ -130,8 +131,7 @@ class Hearing:
             try:
                 if not broken:
                     await self._batch(worker, messages)
-            except Exception:
-                # The HTTP edge goes on serving; this worker's word is lost, so its attempts must not go on.
+            except (SafelightError, OSError, ValueError):
                 log.exception("What the worker %s says cannot be stored; it is ended.", worker.id)
                 broken = True
                 worker.kill()

@@ -1,7 +1,6 @@
 """Pictures that clients give us: taken in within bounds, inspected in another process, kept under their content's name.
 
-They lie in the same content-addressed folder as artifacts, so that equal pictures are kept once and retention has one
-place to look at. A request may name one by its id, or an artifact by its id, or hold the picture itself as base64.
+A request may name one by its id, or an artifact by its id, or hold the picture itself as base64, which is kept first.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -62,12 +62,13 @@ class Inspector(Protocol):
 
 
 class Pictures:
-    """`content`: the content-addressed files; `thumbnails`: a folder that may be emptied at any time."""
+    """`uploads`, `artifacts`: content-addressed files; `thumbnails`: a folder that may be emptied at any time."""
 
-    def __init__(self, store: Store, inspector: Inspector, content: Files, thumbnails: Path) -> None:
+    def __init__(self, store: Store, inspector: Inspector, uploads: Files, artifacts: Files, thumbnails: Path) -> None:
         self._store = store
         self._inspector = inspector
-        self._content = content
+        self._uploads = uploads
+        self._artifacts = artifacts
         self._thumbnails = thumbnails
 
     async def take(self, owner: str, request: Request) -> Upload:
@@ -82,13 +83,13 @@ class Pictures:
 
     async def keep(self, owner: str, chunks: AsyncIterator[bytes]) -> Upload:
         """Keep a picture that comes in pieces; UnreadableFile where it is none or one that is refused."""
-        temporary = await asyncio.to_thread(self._content.temporary)
+        temporary = await asyncio.to_thread(self._uploads.temporary)
         try:
             size = await self._receive(temporary, chunks)
             if not size:
                 raise UnreadableFile("The picture is empty.", "Send its bytes as the body.")
             facts = await self._inspector.inspect(temporary)
-            digest = await asyncio.to_thread(self._content.adopt, temporary)
+            digest = await asyncio.to_thread(self._uploads.adopt, temporary)
         finally:
             await asyncio.to_thread(temporary.unlink, missing_ok=True)
         return await self._store.add_upload(Upload(digest, owner, facts.media_type, size, facts.width, facts.height))
@@ -110,17 +111,15 @@ class Pictures:
         return target
 
     async def _known(self, owner: str, name: str) -> UploadRef:
-        try:
+        with suppress(NotFound):
             upload = await self._store.upload(name, owner)
-            return _ref(upload.id, upload.id, self._content.path(upload.id), upload)
-        except NotFound:
-            pass
+            return _ref(upload.id, upload.id, self._uploads.path(upload.id), upload)
         try:
             artifact = await self._store.artifact(name, owner)
         except NotFound:
             hint = "Give the id of an upload (POST /v1/uploads) or of an artifact, or the picture as base64."
             raise NotFound(f"there is no upload or artifact {name!r}", hint) from None
-        return _ref(artifact.id, artifact.sha256, self._content.path(artifact.sha256), artifact)
+        return _ref(artifact.id, artifact.sha256, self._artifacts.path(artifact.sha256), artifact)
 
     async def _inline(self, owner: str, text: str) -> UploadRef:
         if text.startswith("data:"):
@@ -133,7 +132,7 @@ class Pictures:
         if len(data) > MAX_UPLOAD_BYTES:
             raise UnreadableFile(f"{len(data)} bytes are more than {MAX_UPLOAD_BYTES}", "Give a smaller picture.")
         upload = await self.keep(owner, _once(data))
-        return _ref(upload.id, upload.id, self._content.path(upload.id), upload)
+        return _ref(upload.id, upload.id, self._uploads.path(upload.id), upload)
 
     async def _take_form(self, owner: str, request: Request) -> Upload:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -135,12 +135,10 @@ async def wait_for(services: Services, owner: str, job_id: str, seconds: float) 
     """The job when it is over or the time is up, whichever comes first; at once when the server stops."""
     job = await services.store.get(job_id, owner)
     if not job.state.over and seconds > 0:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds), aclosing(services.hub.follow(job_id)) as events:
                 async for _ in events:
-                    pass
-        except TimeoutError:
-            pass
+                    continue
         job = await services.store.get(job_id, owner)
     return job
 

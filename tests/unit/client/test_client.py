@@ -1,0 +1,223 @@
+"""The client against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+
+import httpx
+import pytest
+from PIL import Image
+from tests.unit.server.staging import png, stage
+
+import safelight
+from safelight import errors
+from safelight.client import AsyncClient, Client, JobFailed, ServerProblem
+from safelight.client.sse import Reader
+
+SMALL = {"width": 64, "height": 64}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with stage(tmp_path_factory.mktemp("home")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server):
+    with Client(server.url) as made:
+        yield made
+
+
+def test_generate_gives_pictures(client, tmp_path):
+    seen = []
+    result = client.generate("draw 3", **SMALL, seed=5, batch_size=2, on_event=seen.append)
+    assert result.job.state == "succeeded" and result.job.resolved["seed"] == 5
+    assert [each.index for each in result.artifacts] == [0, 1]
+    assert isinstance(result.image(), Image.Image) and result.image(1).size == (64, 64)
+    assert [each.kind for each in seen][-1] == "succeeded" and len([e for e in seen if e.kind == "step"]) == 3
+    assert result.save(tmp_path).parent == tmp_path
+    assert result.save(tmp_path / "mine.png").read_bytes() == result.artifacts[0].data
+
+
+@pytest.mark.parametrize("give", ["bytes", "path", "text", "image", "id", "base64"])
+def test_transform_and_inpaint_take_any_form_of_a_picture(client, tmp_path, give):
+    file = tmp_path / "in.png"
+    file.write_bytes(png())
+    given = {"bytes": png(), "path": file, "text": str(file), "image": Image.new("RGB", (40, 30)),
+             "base64": base64.b64encode(png()).decode()}  # fmt: skip
+    source = client.upload(file) if give == "id" else given[give]
+    assert client.transform(source, "draw", **SMALL).job.operation == "image.transform"
+    job = client.inpaint(source, source, "draw", **SMALL).job
+    assert job.resolved["image"]["sha256"] == job.resolved["mask"]["sha256"]
+
+
+def test_a_job_without_a_picture_raises_with_its_record(client):
+    with pytest.raises(JobFailed, match="It is too large") as failed:
+        client.generate("refuse", **SMALL)
+    assert failed.value.hint == "Less." and failed.value.job.failure["kind"] == "out_of_memory"
+
+
+def test_refusals_are_the_errors_they_name(client):
+    with pytest.raises(errors.InvalidRequest) as refused:
+        client.generate("draw", steps=0, colour="red")
+    assert {each.path for each in refused.value.errors} == {"steps", "colour"}
+    with pytest.raises(errors.OperationUnavailable):
+        client.submit({"operation": "video.generate"})
+    with pytest.raises(errors.NotFound):
+        client.job("nobody")
+    with pytest.raises(errors.NotFound):
+        list(client.stream("nobody"))
+    with pytest.raises(errors.UnreadableFile):
+        client.upload(b"no picture")
+    with pytest.raises(errors.InvalidRequest, match="cannot be read"):
+        client.transform("nowhere.png", "draw")
+    with pytest.raises(ServerProblem) as forbidden:
+        client.shutdown()
+    assert (forbidden.value.kind, forbidden.value.status) == ("not_allowed", 403)
+
+
+def test_jobs_are_handed_in_changed_listed_cancelled_and_retried(client):
+    job_id = client.submit({"operation": "image.generate", "prompt": "wait", "tags": ["mine"], **SMALL})
+    assert client.submit({"operation": "image.generate", "prompt": "draw", **SMALL}, key="k") == client.submit(
+        {"operation": "image.generate", "prompt": "draw", **SMALL}, key="k"
+    )
+    assert [each.id for each in client.jobs(tag="mine", state=None)] == [job_id]
+    assert client.change(job_id, priority=4, pinned=True).fields["priority"] == 4
+    client.cancel(job_id)
+    assert [each.kind for each in client.stream(job_id)][-1] == "cancelled"
+    assert client.job(job_id).over
+    again = client.retry(job_id)
+    assert client.job(again).fields["retry_of"] == job_id
+    client.cancel(again)
+    with contextlib.closing(client.stream(again, after=1)) as events:
+        assert next(events).number == 2
+
+
+def test_what_is_there(client):
+    assert [each["id"] for each in client.models()] == ["postcards"]
+    assert "euler" in {each["id"] for each in client.samplers()}
+    assert "karras" in {each["id"] for each in client.schedules()}
+    assert "rescale" in {each["id"] for each in client.guidances()}
+    assert client.loras() == [] and len(client.operations()) == 3
+    assert client.system()["version"] == safelight.__version__
+
+
+class Breaking(httpx.BaseTransport):
+    """Breaks every stream after some bytes, and the first post after it was received."""
+
+    def __init__(self) -> None:
+        self.inner = httpx.HTTPTransport()
+        self.streams = self.posts = 0
+
+    def handle_request(self, request):
+        response = self.inner.handle_request(request)
+        if request.url.path.endswith("/stream"):
+            self.streams += 1
+            return httpx.Response(response.status_code, headers=response.headers, stream=Broken(response.stream))
+        if request.method == "POST":
+            self.posts += 1
+            if self.posts == 1:
+                response.read()
+                raise httpx.ReadError("the line broke")
+        return response
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class Broken(httpx.SyncByteStream):
+    def __init__(self, inner) -> None:
+        self.inner = inner
+
+    def __iter__(self):
+        size = 0
+        for piece in self.inner:
+            size += len(piece)
+            yield piece
+            if size > 600:
+                raise httpx.ReadError("the line broke")
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def test_a_broken_line_loses_no_event_and_makes_no_second_job(server):
+    line = Breaking()
+    with Client(server.url, transport=line) as client:
+        job_id = client.submit({"operation": "image.generate", "prompt": "draw 20", "tags": ["line"], **SMALL})
+        numbers = [each.number for each in client.stream(job_id)]
+        assert [each.id for each in client.jobs(tag="line")] == [job_id]
+    assert numbers == list(range(1, 25))
+    assert line.posts == 2 and line.streams > 3
+
+
+def test_the_asynchronous_client_does_the_same(server):
+    async def act():
+        async with AsyncClient(server.url) as client:
+            seen = []
+            result = await client.generate("draw 2", **SMALL, on_event=seen.append)
+            assert result.image().size == (64, 64) and seen[-1].kind == "succeeded"
+            kept = await client.upload(png())
+            assert (await client.transform(kept, "draw", **SMALL)).job.resolved["image"]["id"] == kept
+            both = await asyncio.gather(*(client.generate("draw", **SMALL) for _ in range(2)))
+            assert both[0].job.id != both[1].job.id
+            with pytest.raises(JobFailed):
+                await client.generate("refuse", **SMALL)
+            with pytest.raises(errors.NotFound):
+                await client.cancel("nobody")
+            assert [each.id for each in await client.jobs(limit=1)] and await client.models()
+
+    asyncio.run(act())
+
+
+def test_both_clients_have_the_same_methods():
+    def public(kind):
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert public(Client) == public(AsyncClient)
+    assert safelight.Client is Client and safelight.AsyncClient is AsyncClient
+
+
+def test_it_finds_the_server_of_the_folder_or_of_the_variable(server, monkeypatch, tmp_path):
+    home = server.app.settings.storage.home
+    monkeypatch.delenv("SAFELIGHT_URL", raising=False)
+    monkeypatch.setenv("SAFELIGHT_HOME", str(home))
+    with Client() as found:
+        assert found.url == server.url
+    monkeypatch.setenv("SAFELIGHT_HOME", str(tmp_path))
+    with pytest.raises(errors.ServerNotRunning, match="safelight serve"):
+        Client()
+    monkeypatch.setenv("SAFELIGHT_URL", server.url + "/")
+    with Client() as named:
+        assert named.url == server.url and named.models()
+    with pytest.raises(errors.ServerNotRunning, match="http"):
+        Client("localhost:8484")
+
+
+def test_nobody_at_the_url_is_said_in_words():
+    with Client("http://127.0.0.1:9") as client, pytest.raises(errors.ServerNotRunning, match="does not answer"):
+        client.models()
+
+
+def test_another_server_at_the_url_is_said_in_words():
+    transport = httpx.MockTransport(lambda request: httpx.Response(502, text="<html>"))
+    with Client("http://127.0.0.1:9", transport=transport) as client, pytest.raises(ServerProblem, match="502"):
+        client.models()
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, text="hello"))
+    with Client("http://127.0.0.1:9", transport=transport) as client, pytest.raises(errors.UnreadableFile):
+        client.models()
+
+
+def test_the_reader_of_events_keeps_to_the_standard():
+    reader = Reader()
+    lines = [": comment", "", "id: 7", "event: step", 'data: {"job_id":"j","kind":"step","number":7,',
+             'data:"sequence":9,"at":1.5,"data":{}}']  # fmt: skip
+    assert [reader.line(each) for each in lines] == [None] * 6
+    event = reader.line("")
+    assert (event.number, event.sequence, event.kind, reader.last) == (7, 9, "step", 7)
+    for each in ("event: preview", 'data: {"job_id":"j","kind":"preview","number":0,"sequence":0,"at":1,"data":{}}'):
+        assert reader.line(each) is None
+    assert reader.line("").kind == "preview" and reader.last == 7
