@@ -71,7 +71,7 @@ class Loop:
         self.bench = Bench(where, budget, tables.families, self._loading)
         self.batcher = Batcher(options.max_batch, where.dtype_name, Profiles(), self._measured)
         self._reporter = reporter
-        self._began_with = memory.peak(where.device)
+        self._began_with = memory.held(where.device)
         self._jobs: dict[tuple[str, int], OpenJob] = {}
         self._saver = ThreadPoolExecutor(max_workers=2, thread_name_prefix="save")
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -129,7 +129,9 @@ class Loop:
         busy = self._recipes()
         busy = self._piece() or busy
         busy = self._pass() or busy
+        held = memory.held(self.where.device) - self._began_with if busy else 0
         for job in list(self._jobs.values()):
+            job.peak_bytes = max(job.peak_bytes, held)
             self._checkpoint_if_due(job)
         busy = busy or self._await_files()
         self._worked_at, self._expected_s = time.monotonic(), 0.0
@@ -145,13 +147,8 @@ class Loop:
     def _proceed(self, job: OpenJob) -> None:
         result = job.proceed(lambda number, stage: self._begin(job, number, stage))
         if result is not None:
-            self._reporter.succeeded(*job.key, result, job.timings, self._peak_bytes)
+            self._reporter.succeeded(*job.key, result, job.timings, job.peak_bytes)
             self._close(job)
-
-    @property
-    def _peak_bytes(self) -> int:
-        """The most this process has held beyond what it began with."""
-        return max(0, memory.peak(self.where.device) - self._began_with)
 
     def _begin(self, job: OpenJob, number: int, stage: Stage) -> None:
         """Start a stage, unless its result was kept."""

@@ -36,7 +36,10 @@ class Order:
 
 @dataclass(eq=False)
 class OpenJob:
-    """The state of an open attempt. The recipe is replayed from kept results up to where the work is new."""
+    """The state of an open attempt. The recipe is replayed from kept results up to where the work is new.
+
+    `peak_bytes`: the most the process held beyond what it began with, as seen after each turn the job was open in.
+    """
 
     order: Order
     results: dict[int, Result] = field(default_factory=dict)
@@ -49,6 +52,7 @@ class OpenJob:
     checkpoint_serial: int = 0
     writing: Future[Any] | None = None
     changed: bool = False
+    peak_bytes: int = 0
     closed: bool = False
     _asked: tuple[int, ...] | int | None = None
     _stages: int = 0

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
-
 import psutil
 import torch
 
@@ -33,9 +30,6 @@ def rss() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def peak(device: torch.device) -> int:
-    """The most bytes this process has held: allocated on a GPU, resident on a CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(usage if sys.platform == "darwin" else usage * 1024)
+def held(device: torch.device) -> int:
+    """Bytes this process holds on `device`: the most it has allocated on a GPU, what is resident on a CPU."""
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else rss()
