@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def spawn(settings: Settings) -> subprocess.Popen[bytes]:
     assert process.stdin is not None
     with process.stdin as said:
         said.write(json.dumps({"environment": settings.environment, "values": settings.values()}).encode())
+    # It outlives us as a rule; where it does not, somebody has to take note of its end.
+    threading.Thread(target=process.wait, name="server's end", daemon=True).start()
     return process
 
 
