@@ -14,6 +14,7 @@ import psutil
 import pytest
 from tests.unit.workers.playing import PRELOAD, ROOT, assign, gone_within, serving, spec
 
+from safelight.errors import WorkerUnavailable
 from safelight.workers.channel import BlockingChannel
 from safelight.workers.deaths import EXIT_LOST
 from safelight.workers.frames import pack
@@ -164,3 +165,28 @@ def test_a_zygote_that_came_out_with_threads_does_not_fork(caplog, tmp_path, mon
     assert asyncio.run(scenario()) == os.getpid(), "started anew by the server itself"
     words = " ".join(record.message for record in caplog.records)
     assert "2 threads and must not fork" in words and "could not import no_such_module" in words
+
+
+@pytest.mark.parametrize(
+    ("options", "fields", "words"),
+    [
+        ({"start_s": 0.0}, {}, "did not connect within 0 s and was ended"),
+        ({"fork": False, "start_s": 0.0}, {}, "did not connect within 0 s and was ended"),
+        ({}, {"threads": -1}, "ended (exit code 1) before it connected"),
+        ({"fork": False}, {"threads": -1}, "ended (exit code 1) before it connected"),
+        ({"preload": ("ends_at_import",)}, {}, "The zygote ended (exit code 3) while it imported ends_at_import"),
+    ],
+)
+def test_a_worker_that_does_not_come_is_told_in_words(options, fields, words, tmp_path, monkeypatch):
+    (tmp_path / "ends_at_import.py").write_text("import os\nos._exit(3)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
+
+    async def scenario():
+        launcher = LocalLauncher(**{"preload": PRELOAD, **options})
+        with pytest.raises(WorkerUnavailable) as refusal:
+            await launcher.start(spec(**fields))
+        await launcher.close()
+        return str(refusal.value)
+
+    assert words in asyncio.run(scenario())
+    assert not [child for child in psutil.Process().children() if "safelight.workers" in " ".join(child.cmdline())]

@@ -1,10 +1,12 @@
-"""The parent's view of a child process that talks over its stdin and stdout (its end: stdio.py)."""
+"""A child process that talks over its stdin and stdout: the parent's view of it (the child's: stdio.py)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
@@ -12,6 +14,20 @@ from typing import Any, Generic, TypeVar
 from safelight.workers.channel import Channel
 
 M = TypeVar("M")
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent(parent: int) -> bool:
+    """In the child: be ended by the kernel when `parent` (a pid) ends, where it can do that (Linux).
+
+    False: the parent is gone already. Elsewhere the end of stdin or of the socket has to do.
+    """
+    if sys.platform != "linux":
+        return True
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    return os.getppid() == parent
 
 
 class Child(Generic[M]):

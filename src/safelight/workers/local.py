@@ -36,7 +36,6 @@ from safelight.workers.messages import (
     ToServer,
 )
 from safelight.workers.spec import WorkerSpec
-from safelight.workers.zygote import ENVIRONMENT
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +47,15 @@ PRELOAD = (
     "transformers.models.clip.tokenization_clip",
 )
 """What the zygote imports, by name: this module is the server's and loads none of it."""
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Of the zygote, set before its imports: with more, numpy and scipy start threads as they load, and a process with
+threads must not fork. A worker sets the threads of torch itself."""
 
 HELLO_S = 5.0
 """Seconds that a new connection has to show its token."""

@@ -113,10 +113,11 @@ class Pool:
                 if worker is None:
                     return
                 death = await self._live(worker)
+                if self._closing.is_set():
+                    return
                 reason = f"The worker {spec.id} {death.words()}."
                 blame = worker.ready is None or (not worker.attempts and not death.stopping and _own_fault(death))
-                if not self._closing.is_set():
-                    log.warning("%s", reason)
+                log.warning("%s", reason)
             failures = failures + 1 if blame else 0
             if failures:
                 await self._back_off(spec, failures, reason)
@@ -184,7 +185,7 @@ class Pool:
     async def _back_off(self, spec: WorkerSpec, failures: int, reason: str) -> None:
         pause = min(self._limits.backoff_max_s, self._limits.backoff_s * 2 ** min(failures - 1, 16))
         self.troubles[spec.id] = Trouble(spec.id, failures, reason, time.monotonic() + pause)
-        log.error("%s Failed %d times in a row; the next start is in %g s.", reason, failures, pause)
+        log.error("start %d of the worker %s failed, the next is in %g s: %s", failures, spec.id, pause, reason)
         await self._closed_within(pause)
 
     async def _closed_within(self, seconds: float) -> bool:

@@ -40,11 +40,11 @@ from safelight.engine.residency import memory
 from safelight.errors import SafelightError
 from safelight.workers import messages as m
 from safelight.workers.channel import BlockingChannel, ChannelClosed, Closed
+from safelight.workers.child import end_with_parent
 from safelight.workers.deaths import EXIT_BROKEN, EXIT_LOST
 from safelight.workers.local import connect
 from safelight.workers.spec import WorkerSpec
 from safelight.workers.stdio import Stdio
-from safelight.workers.zygote import end_with_parent
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ everywhere, and SIGKILL by the kernel on Linux). POSIX only: elsewhere workers s
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import os
@@ -20,30 +19,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from safelight.workers.child import end_with_parent
 from safelight.workers.messages import Exited, Forked, Kill, Preload, Preloaded, Start, ToZygote
 from safelight.workers.stdio import Stdio
 
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-"""Set before the imports: with more, numpy and scipy start threads as they load, and a process with threads must not
-fork. A worker sets the threads of torch itself."""
+assert sys.platform != "win32", "Windows has no fork: workers start anew there (local.py)"
 
 WORKER = "safelight.workers.process"
 """Run in each child; by name, so that importing this module loads no torch."""
-
-_PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent(parent: int) -> bool:
-    """Have the kernel end this process with its `parent` (a pid) where it can (Linux); False if it is gone already."""
-    if sys.platform != "linux":
-        return True
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    return os.getppid() == parent
 
 
 def threads() -> int:

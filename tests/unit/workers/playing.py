@@ -46,6 +46,12 @@ class Server:
         async with self.changed:
             self.changed.notify_all()
 
+    async def until_polled(self, condition):
+        """Like `until`, for what no message announces."""
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.01)
+
     async def until(self, condition, within_s=60):
         """The first true value of `condition()`."""
         async with asyncio.timeout(within_s), self.changed:
