@@ -1,0 +1,166 @@
+"""Hearing: a worker's words in order, written together, fenced, and its last ones before its jobs are given back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from safelight.core.states import AttemptEnd, JobState
+from safelight.errors import StoreUnusable
+from safelight.jobs.memory import MemoryStore
+from safelight.jobs.records import NewJob
+from safelight.server.hearing import Hearing
+from safelight.server.hub import Hub
+from safelight.workers.deaths import Released
+from safelight.workers.messages import Checkpointed, Happened, Heartbeat, Profile, Saved, Succeeded
+
+
+class Worker:
+    id = "w"
+
+    def __init__(self) -> None:
+        self.attempts = {("j", 1)}
+        self.told: list = []
+        self.killed = False
+
+    def send(self, message) -> None:
+        self.told.append(message)
+
+    def kill(self, hung: str = "") -> None:
+        self.killed = True
+
+
+class Counting(MemoryStore):
+    """A store that counts its writes of events, and fails where it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.appends: list[int] = []
+        self.broken = False
+
+    async def append(self, job_id, attempt, events):
+        if self.broken:
+            raise StoreUnusable("The disk is full.")
+        self.appends.append(len(events))
+        return await super().append(job_id, attempt, events)
+
+
+@pytest.fixture
+def worker():
+    return Worker()
+
+
+async def hearing_of(store, **told):
+    """(hearing, what it told) over a store with job `j` claimed by `w`."""
+    await store.open()
+    await store.submit(NewJob("j", "me", "image.generate", {}, {}, "f", model_key="m"))
+    await store.claim("j", "w", 5.0)
+    said = {"changed": 0, "succeeded": []}
+
+    async def succeeded(job):
+        said["succeeded"].append(job.id)
+
+    def changed():
+        said["changed"] += 1
+
+    hub = Hub(store)
+    made = Hearing(store, hub, lease_s=5.0, changed=changed, declined=lambda *_: None, succeeded=succeeded)
+    return made, said
+
+
+def step(number, attempt=1):
+    return Happened(job="j", attempt=attempt, kind="step", data={"step": number})
+
+
+SAVED = Saved(job="j", attempt=1, index=0, sha256="a" * 64, media_type="image/png", bytes=1, width=2, height=3, seed=4)
+DONE = Succeeded(job="j", attempt=1, result={"ok": 1}, timings={"denoise": 1.0}, peak_bytes=9)
+
+
+def test_what_piles_up_is_written_together_and_in_order(worker):
+    async def act():
+        store = Counting()
+        hearing, said = await hearing_of(store)
+        for each in [*map(step, range(50)), SAVED, *map(step, range(50, 60)), DONE]:
+            await hearing.on_message(worker, each)
+        await hearing.on_exit(worker, [])
+        events = await store.events("j")
+        kinds = [str(each.kind) for each in events]
+        assert kinds == ["queued", "started", *["step"] * 50, "artifact", *["step"] * 10, "succeeded"]
+        assert [each.data["step"] for each in events if each.kind == "step"] == list(range(60))
+        assert store.appends == [50, 10]
+        assert said["succeeded"] == ["j"] and said["changed"] >= 2
+
+    asyncio.run(act())
+
+
+def test_the_word_of_a_stale_attempt_is_dropped_and_the_worker_told(worker):
+    async def act():
+        store = Counting()
+        hearing, _ = await hearing_of(store)
+        for each in (step(1, attempt=9), step(2), Heartbeat(open=[("j", 1), ("gone", 4)], holds=[], bytes_free=0,
+                                                          bytes_held=0, rss=0, last_pass_s=0, pass_s=0)):  # fmt: skip
+            await hearing.on_message(worker, each)
+        await hearing.on_exit(worker, [])
+        assert [each.data.get("step") for each in await store.events("j", 2)] == [2]
+        assert {(each.job, each.attempt) for each in worker.told} == {("j", 9), ("gone", 4)}
+
+    asyncio.run(act())
+
+
+def test_last_words_are_written_before_the_job_is_given_back(worker):
+    async def act():
+        store = Counting()
+        hearing, _ = await hearing_of(store)
+        await hearing.on_message(worker, step(1))
+        await hearing.on_message(worker, Checkpointed(job="j", attempt=1, folder="/nowhere/1", step=1))
+        await hearing.on_exit(worker, [Released("j", 1, AttemptEnd.KILLED, "The worker w was ended by SIGKILL.")])
+        job = await store.get("j")
+        assert job.state is JobState.QUEUED and job.checkpoint is not None and job.checkpoint.step == 1
+        assert [str(each.kind) for each in await store.events("j")] == ["queued", "started", "step", "retry"]
+
+    asyncio.run(act())
+
+
+def test_a_replaced_checkpoint_is_removed_and_the_new_one_stays(worker, tmp_path):
+    async def act():
+        store = Counting()
+        hearing, _ = await hearing_of(store)
+        for name in ("1", "2"):
+            (tmp_path / name).mkdir()
+            said = Checkpointed(job="j", attempt=1, folder=str(tmp_path / name), step=int(name))
+            await hearing.on_message(worker, said)
+        await hearing.on_exit(worker, [])
+
+    asyncio.run(act())
+    assert [each.name for each in tmp_path.iterdir()] == ["2"]
+
+
+def test_a_worker_whose_word_cannot_be_stored_is_ended(worker):
+    async def act():
+        store = Counting()
+        hearing, _ = await hearing_of(store)
+        store.broken = True
+        for each in (step(1), DONE):
+            await hearing.on_message(worker, each)
+            await asyncio.sleep(0.01)
+        assert worker.killed
+        store.broken = False
+        await hearing.on_exit(worker, [Released("j", 1, AttemptEnd.KILLED, "gone")])
+        assert (await store.get("j")).state is JobState.QUEUED
+
+    asyncio.run(act())
+
+
+def test_a_measured_cost_is_kept_but_not_at_every_pass(worker):
+    async def act():
+        store = Counting()
+        hearing, _ = await hearing_of(store)
+        for seconds in (0.5, 0.25):
+            said = Profile(network="n", shape="4x8x8", dtype="fp32", width=2, seconds=seconds)
+            await hearing.on_message(worker, said)
+        await hearing.on_exit(worker, [])
+        notes = await store.notes("profile/")
+        assert [(key, note["seconds"]) for key, note in notes.items()] == [("profile/n/4x8x8/fp32/2", 0.5)]
+
+    asyncio.run(act())
