@@ -67,7 +67,7 @@ class RealServer:
         self.process.stdin.close()
         while True:
             here = address.read(self.home)
-            if here is not None and here.pid == self.process.pid:
+            if here is not None and here.pid == self.process.pid and here.url:
                 break
             assert self.process.poll() is None, self.log()
             assert time.monotonic() - began < PATIENCE_S, self.log()
@@ -133,24 +133,28 @@ class RealServer:
             time.sleep(0.05)
         raise AssertionError(f"{self.job(job_id)}\n{self.log()}")
 
-    def events(self, job_id: str) -> list[tuple[int, str, dict[str, Any]]]:
-        """All stored events of a job that is over: (number, kind, data)."""
+    def events(self, job_id: str) -> list[dict[str, Any]]:
+        """All stored events of a job, once it is over."""
         text = self.http.get(f"/v1/jobs/{job_id}/stream").text
         found = []
         for block in text.split("\n\n"):
             lines = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and line[0] != ":")
             if "id" in lines:
-                found.append((int(lines["id"]), lines["event"], json.loads(lines["data"])))
+                found.append(json.loads(lines["data"]))
+                assert (int(lines["id"]), lines["event"]) == (found[-1]["number"], found[-1]["kind"])
         return found
+
+    def steps(self, job_id: str) -> list[int]:
+        """The steps it has told of, once it is over."""
+        return [event["data"]["step"] for event in self.events(job_id) if event["kind"] == "step"]
 
     def wait_for_step(self, job_id: str, step: int) -> None:
         """Return once the job has told of that step."""
         with self.http.stream("GET", f"/v1/jobs/{job_id}/stream") as stream:
             for line in stream.iter_lines():
                 if line.startswith("data:"):
-                    data = json.loads(line.removeprefix("data:"))
-                    data = data.get("data", data)
-                    if data.get("step", -1) >= step and "steps" in data:
+                    event = json.loads(line.removeprefix("data:"))
+                    if event["kind"] == "step" and event["data"]["step"] >= step:
                         return
         raise AssertionError(f"the job ended before step {step}: {self.job(job_id)}")
 
