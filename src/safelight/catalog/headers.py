@@ -154,11 +154,7 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
 
 def _entry(path: Path, name: str, value: Any) -> TensorEntry:
     """One line of the header; the bytes it claims must be those of its shape."""
-
-    def whole(numbers: Any) -> bool:
-        return isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers)
-
-    if not isinstance(value, dict) or not whole(value.get("shape")) or not whole(value.get("data_offsets")):
+    if not isinstance(value, dict) or not _whole(value.get("shape")) or not _whole(value.get("data_offsets")):
         raise UnreadableFile(f"{path} is damaged: the entry of the tensor {name!r} is not one.", _AGAIN)
     dtype, shape, offsets = value.get("dtype"), value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
@@ -173,6 +169,10 @@ def _entry(path: Path, name: str, value: Any) -> TensorEntry:
             _AGAIN,
         )
     return TensorEntry(dtype, tuple(shape), offsets[0], offsets[1])
+
+
+def _whole(numbers: Any) -> bool:
+    return isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers)
 
 
 def _cover(path: Path, tensors: Mapping[str, TensorEntry], size: int) -> None:

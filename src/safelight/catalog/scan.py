@@ -50,7 +50,6 @@ class Entry:
 class _Found:
     """A path to look at, and what a change of it would change."""
 
-    root: int
     place: str
     path: Path
     signature: Signature
@@ -59,8 +58,8 @@ class _Found:
 class Scanner:
     """Looks through folders; what has not changed since the last look is not read again. Safe between threads.
 
-    Earlier folders win where two have a file of the same place and name. A checkpoint, a LoRA and a file of neither
-    kind are told apart by their headers, wherever they lie.
+    Earlier folders win where two have a file of the same place and name, or one lies in the other. A checkpoint, a
+    LoRA and a file of neither kind are told apart by their headers, wherever they lie.
     """
 
     def __init__(
@@ -75,13 +74,25 @@ class Scanner:
     def entries(self) -> list[Entry]:
         """Everything there is now, named. A file that cannot be read is an entry with its problem."""
         with self._lock:
-            found = [each for root, folder in enumerate(self.folders) for each in _walk(root, folder)]
+            found = self._found()
             before, self._examined = self._examined, {}
             for each in found:
                 known = before.get(each.path)
                 entry = known[1] if known and known[0] == each.signature else self._examine(each)
                 self._examined[each.path] = (each.signature, entry)
             return self._named(found)
+
+    def _found(self) -> list[_Found]:
+        """Every path once; of two with the same place the earlier folder's."""
+        places: set[str] = set()
+        paths: set[Path] = set()
+        kept = []
+        for folder in self.folders:
+            here = [each for each in _walk(folder) if each.path not in paths and each.place not in places]
+            paths.update(each.path for each in here)
+            places.update(each.place for each in here)
+            kept += here
+        return kept
 
     def _examine(self, found: _Found) -> Entry:
         """Read a header or a folder's configurations."""
@@ -104,9 +115,8 @@ class Scanner:
             return Entry("", found.place, "unreadable", found.path, size, problem=problem, hint="Check its rights.")
 
     def _named(self, found: Sequence[_Found]) -> list[Entry]:
-        """Give each entry the shortest name that means it alone; an earlier folder's file hides a later one's."""
-        first = {each.place: each for each in reversed(found)}
-        entries = [self._examined[each.path][1] for each in found if first[each.place] is each]
+        """Give each entry the shortest name that means it alone."""
+        entries = [self._examined[each.path][1] for each in found]
         shorts = Counter((_loras(entry), short(entry).casefold()) for entry in entries)
         bares = Counter((_loras(entry), bare(entry).casefold()) for entry in entries)
         named = []
@@ -145,7 +155,7 @@ def short(entry: Entry) -> str:
     return bare(entry).rpartition("/")[2]
 
 
-def _walk(root: int, folder: Path) -> list[_Found]:
+def _walk(folder: Path) -> list[_Found]:
     """Every weights file and diffusers folder below a folder, in the order of their names; hidden ones are not seen.
 
     Links are followed; a circle of them is walked once.
@@ -164,7 +174,7 @@ def _walk(root: int, folder: Path) -> list[_Found]:
             # A folder that is not there, or not ours to read, holds no models for us.
             return
         if place and any(each.name == INDEX for each in inside):
-            found.append(_Found(root, place, here, _signature([*Folder(here).files(), *sidecars(here)])))
+            found.append(_Found(place, here, _signature([*Folder(here).files(), *sidecars(here)])))
             return
         for each in inside:
             if each.name.startswith("."):
@@ -173,7 +183,7 @@ def _walk(root: int, folder: Path) -> list[_Found]:
             if each.is_dir():
                 enter(path, below)
             elif path.suffix.lower() in SUFFIXES and each.is_file():
-                found.append(_Found(root, below, path, _signature([path, *sidecars(path)])))
+                found.append(_Found(below, path, _signature([path, *sidecars(path)])))
 
     enter(folder, "")
     return found

@@ -128,6 +128,13 @@ def test_the_users_file_comes_before_the_packages(tmp_path):
     assert FolderCatalog([tmp_path]).model(None).ref.path.startswith(str(tmp_path))
 
 
+def test_a_folder_inside_another_is_seen_once(tmp_path):
+    lora(tmp_path / "loras" / "pencil.safetensors")
+    catalog = FolderCatalog([tmp_path, tmp_path / "loras"], bundled=False)
+    assert names(catalog) == ["pencil"]
+    assert catalog.lora("loras/pencil") == catalog.lora("pencil")
+
+
 def test_a_diffusers_folder_is_one_model(tmp_path):
     index = write_folder(tiny_stable_diffusion("sd2"), tmp_path / "models" / "tiny")
     catalog = FolderCatalog([tmp_path], bundled=False)

@@ -25,39 +25,49 @@ def stored(tmp_path, **tensors):
 def test_a_tensor_is_read_as_torch_would_convert_it_into_aligned_memory(tmp_path, kind, wanted):
     source = torch.randn(5, 7).to(kind)
     files = stored(tmp_path, odd=torch.ones(3, dtype=torch.int8), some=source)
-    read = files.read(Piece("some"), source.shape, Placing(wanted, CPU))
+    read = files.read(Piece("some"), torch.empty(source.shape, dtype=wanted))
     assert read.dtype is wanted
     assert torch.equal(read, source.to(wanted))
-    assert read.data_ptr() % 64 == 0
 
 
 def test_what_is_read_is_a_copy_of_its_own(tmp_path):
     files = stored(tmp_path, some=torch.ones(4))
-    files.read(Piece("some"), torch.Size([4]), FP32).zero_()
-    assert torch.equal(files.read(Piece("some"), torch.Size([4]), FP32), torch.ones(4))
+    files.read(Piece("some"), torch.empty([4])).zero_()
+    assert torch.equal(files.read(Piece("some"), torch.empty([4])), torch.ones(4))
     assert torch.equal(
-        StoredTensors.of(tmp_path / "some.safetensors").read(Piece("some"), torch.Size([4]), FP32), torch.ones(4)
+        StoredTensors.of(tmp_path / "some.safetensors").read(Piece("some"), torch.empty([4])), torch.ones(4)
     )
 
 
 def test_shares_of_a_tensor_and_axes_of_length_one(tmp_path):
     source = torch.randn(6, 4)
     files = stored(tmp_path, fused=source, conv=source[:, :, None, None].clone())
-    parts = [files.read(Piece("fused", part, 3), torch.Size([2, 4]), FP32) for part in range(3)]
+    parts = [files.read(Piece("fused", part, 3), torch.empty([2, 4])) for part in range(3)]
     assert torch.equal(torch.cat(parts), source)
-    assert torch.equal(files.read(Piece("conv"), torch.Size([6, 4]), FP32), source)
-    last = files.read(Piece("conv"), torch.Size([6, 4, 1, 1]), Placing(torch.float32, CPU, channels_last=True))
-    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(files.read(Piece("conv"), torch.empty([6, 4])), source)
     with pytest.raises(UnreadableFile, match=r"fused has the shape \[6, 4\] where the network has \[4, 6\]"):
-        files.read(Piece("fused"), torch.Size([4, 6]), FP32)
+        files.read(Piece("fused"), torch.empty([4, 6]))
     with pytest.raises(UnreadableFile, match="is not 4 tensors in one"):
         files.shape(Piece("fused", 0, 4))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("shape", [(3,), (), (5, 7), (2, 3, 5, 4), (0, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_parameter_lies_aligned_and_keeps_its_numbers(channels_last, shape, dtype, tmp_path):
+    source = torch.randn(shape, dtype=dtype)
+    files = stored(tmp_path, odd=torch.ones(1, dtype=torch.int8), some=source)
+    read = files.read(Piece("some"), Placing(dtype, CPU, channels_last).room(source.shape))
+    assert torch.equal(read, source)
+    assert read.data_ptr() % 64 == 0
+    if len(shape) == 4:
+        assert read.is_contiguous(memory_format=torch.channels_last) is channels_last
 
 
 def test_kinds_that_need_a_scale_are_refused(tmp_path):
     files = stored(tmp_path, some=torch.ones(4, dtype=torch.int8))
     with pytest.raises(UnreadableFile, match=r"some is stored as I8. Readable here: F64"):
-        files.read(Piece("some"), torch.Size([4]), FP32)
+        files.read(Piece("some"), torch.empty([4]))
 
 
 def test_two_files_must_not_hold_the_same_name(tmp_path):

@@ -27,7 +27,7 @@ def assemble(
         module = build()
     wanted = dict(module.state_dict(keep_vars=True))
     _agree(what, wanted, plan)
-    state = {name: stored.read(plan[name], parameter.shape, placing) for name, parameter in wanted.items()}
+    state = {name: stored.read(plan[name], placing.room(parameter.shape)) for name, parameter in wanted.items()}
     module.load_state_dict(state, strict=True, assign=True)
     for buffer in module.buffers():
         buffer.data = buffer.data.to(placing.device)

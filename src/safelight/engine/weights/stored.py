@@ -10,7 +10,9 @@ import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,6 +46,12 @@ class Placing:
     dtype: torch.dtype
     device: torch.device
     channels_last: bool = False
+
+    def room(self, shape: torch.Size) -> Tensor:
+        """An uninitialised parameter. torch's memory on the host begins at multiples of 64 bytes."""
+        last = self.channels_last and len(shape) == 4
+        order = torch.channels_last if last else torch.contiguous_format
+        return torch.empty(shape, dtype=self.dtype, device=self.device, memory_format=order)
 
 
 class StoredTensors:
@@ -85,19 +93,21 @@ class StoredTensors:
             raise self._error(piece.key, f"of shape {list(shape)} is not {piece.parts} tensors in one")
         return (shape[0] // piece.parts, *shape[1:])
 
-    def read(self, piece: Piece, shape: torch.Size, placing: Placing) -> Tensor:
-        """A piece as a parameter of `shape`, which may differ from the stored one by axes of length 1 only.
+    def read(self, piece: Piece, into: Tensor) -> Tensor:
+        """Copy a piece into a parameter and return that; its kind is converted to the parameter's.
 
-        On the CPU its memory is contiguous and begins at a multiple of 64 bytes. UnreadableFile where the shape is
-        another, or the stored kind is no plain number.
+        Its shape may differ from the stored one by axes of length 1 only. UnreadableFile where it is another, or the
+        stored kind is no plain number.
         """
-        stored = self.shape(piece)
+        stored, shape = self.shape(piece), into.shape
         if [side for side in stored if side != 1] != [side for side in shape if side != 1]:
             raise self._error(piece.key, f"has the shape {list(stored)} where the network has {list(shape)}")
-        last = placing.channels_last and len(shape) == 4
-        order = torch.channels_last if last else torch.contiguous_format
-        made = torch.empty(shape, dtype=placing.dtype, device=placing.device, memory_format=order)
-        return made.copy_(self._mapped(piece).view(shape))
+        source = self._mapped(piece)
+        if into.device.type == "cpu" and into.dtype is source.dtype and into.is_contiguous():
+            # One thread moves bytes as fast as memory takes them; torch's pool waits for its slowest on a busy host.
+            np.copyto(_bytes(into), _bytes(source))
+            return into
+        return into.copy_(source.view(shape))
 
     def _mapped(self, piece: Piece) -> Tensor:
         """A piece in the mapped file, flat. The mapping is private: writing to it would not reach the file."""
@@ -123,3 +133,8 @@ class StoredTensors:
 
     def _error(self, key: str, what: str, hint: str = "") -> UnreadableFile:
         return UnreadableFile(f"{self._homes[key].path}: the tensor {key} {what}.", hint)
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """A contiguous tensor's memory as bytes."""
+    return tensor.view(-1).view(torch.uint8).numpy()
