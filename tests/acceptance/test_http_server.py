@@ -109,6 +109,33 @@ def test_every_route_is_described_and_every_description_is_a_route(server):
     assert generate["required"] == ["operation", "prompt"]
 
 
+def test_the_guide_names_every_route(server):
+    guide = (Path(__file__).parents[2] / "docs" / "http.md").read_text("utf-8")
+    routes = server.http.get("/openapi.json").json()["paths"]
+    missing = [
+        f"{m.upper()} {p}" for p, methods in routes.items() for m in methods if f"`{m.upper()} {p}`" not in guide
+    ]
+    assert missing == []
+
+
+def test_what_is_answered_is_what_is_described(server):
+    """Each answer of a described route has the fields of its schema, and no others."""
+    document = server.http.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    job_id = server.submit("draw", **SMALL)
+    artifact_id = server.done(job_id)["artifacts"][0]["id"]
+    checked = 0
+    for path, methods in document["paths"].items():
+        described = methods.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
+        ref = described.get("application/json", {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
+        if ref:
+            answer = server.http.get(path.format(job_id=job_id, artifact_id=artifact_id))
+            assert answer.status_code == 200, path
+            assert answer.json().keys() == schemas[ref]["properties"].keys(), path
+            checked += 1
+    assert checked >= 14
+
+
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8484", "127.0.0.1.evil.example", "", "[::1", "10.0.0.5"]
 )
