@@ -165,4 +165,6 @@ def test_a_bad_place_to_go_on_from_is_refused(server):
     answer = server.http.get(f"/v1/jobs/{job_id}/stream", headers={"Last-Event-ID": "x"})
     assert problem(answer, 422, "invalid_request")["errors"][0]["path"] == "Last-Event-ID"
     problem(server.http.get(f"/v1/jobs/{job_id}/stream", params={"after": -1}), 422, "invalid_request")
+    problem(server.http.get("/v1/events", params={"after": 10**20}), 422, "invalid_request")
+    problem(server.http.get("/v1/events", headers={"Last-Event-ID": "9" * 20}), 422, "invalid_request")
     problem(server.http.get("/v1/jobs/nobody/stream"), 404, "not_found")

@@ -87,7 +87,7 @@ class Pictures:
         try:
             size = await self._receive(temporary, chunks)
             if not size:
-                raise UnreadableFile("The picture is empty.", "Send its bytes as the body.")
+                raise UnreadableFile("The picture is empty.", "Send the bytes of its file.")
             facts = await self._inspector.inspect(temporary)
             digest = await asyncio.to_thread(self._uploads.adopt, temporary)
         finally:

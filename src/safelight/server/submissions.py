@@ -38,7 +38,7 @@ class Envelope(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    priority: Annotated[int, Field(ge=-10, le=10, description="higher goes first")] = 0
+    priority: Annotated[int, Field(ge=-10, le=10, strict=True, description="higher goes first")] = 0
     tags: Annotated[tuple[Tag, ...], Field(max_length=32, description="words to find the job by")] = ()
     worker: Annotated[
         str | None, Field(max_length=100, description="a worker's id or device that must run it; see /v1/system")
@@ -145,7 +145,7 @@ class Submissions:
         """The envelope and the request; everything that is wrong with either in one InvalidRequest."""
         if not isinstance(body, dict):
             hint = 'Send one like {"operation": "image.generate", "prompt": "a lighthouse"}.'
-            raise InvalidRequest(InvalidValue("", f"the body is a {type(body).__name__}, not an object", hint))
+            raise InvalidRequest(InvalidValue("", f"the body is no object but {str(body)[:80]!r}", hint))
         beside = {name: value for name, value in body.items() if name in Envelope.model_fields}
         inside = {name: value for name, value in body.items() if name not in Envelope.model_fields}
         faults: list[InvalidValue] = []
@@ -198,5 +198,7 @@ def fingerprint(request: dict[str, Any], envelope: Envelope) -> str:
 
 def _fault(location: tuple[int | str, ...], given: Any, message: str) -> InvalidValue:
     path = ".".join(str(part) for part in location)
-    hint = Envelope.model_fields[str(location[0])].description or ""
-    return InvalidValue(path, f"{str(given)[:80]!r} is refused: {message[0].lower()}{message[1:]}", hint.capitalize())
+    said = Envelope.model_fields[str(location[0])].description or ""
+    return InvalidValue(
+        path, f"{str(given)[:80]!r} is refused: {message[0].lower()}{message[1:]}", said[:1].upper() + said[1:]
+    )

@@ -24,7 +24,7 @@ EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     },
     **problems(403, 404, 422, 429),
 }
-After = Annotated[int | None, Query(ge=0, description="only events after this one; wins over Last-Event-ID")]
+After = Annotated[int | None, Query(ge=0, le=2**53, description="only events after this one; wins over Last-Event-ID")]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="where a broken connection goes on")]
 
 
@@ -99,7 +99,7 @@ def _start(after: int | None, last_event_id: str | None) -> int:
         return after
     if not last_event_id:
         return 0
-    if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 18:
+    if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 15:
         hint = "Send the id of the last event you have, a whole number."
         raise InvalidRequest(InvalidValue("Last-Event-ID", f"{last_event_id[:80]!r} is no event's id", hint))
     return int(last_event_id)
