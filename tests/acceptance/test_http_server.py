@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -11,13 +12,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.unit.server.staging import Theatre, problem, stage
+from tests.unit.server.staging import Actor, Theatre, problem, stage
 
 from safelight.client import address
 from safelight.errors import Conflict
 from safelight.jobs.memory import MemoryStore
 from safelight.server.app import build
 from safelight.settings import InvalidSettings, settings_of
+from safelight.workers.messages import Shutdown
 
 SMALL = {"width": 64, "height": 64}
 
@@ -262,6 +264,27 @@ def test_a_stop_ends_streams_refuses_work_and_gives_jobs_back_with_their_checkpo
         assert second.job(waiting)["state"] == "queued"
         second.http.delete(f"/v1/jobs/{job_id}")
         second.until(job_id, "cancelled")
+
+
+class Deaf(Actor):
+    """Does not hear that it should end."""
+
+    async def hear(self, message) -> bool:
+        return False if isinstance(message, Shutdown) else await super().hear(message)
+
+
+def test_a_second_signal_does_not_wait_for_workers(tmp_path):
+    theatre = Theatre(Deaf)
+    with stage(tmp_path, theatre=theatre) as here:
+        job_id = here.submit("wait", **SMALL)
+        here.until(job_id, "running")
+        began = time.monotonic()
+        for _ in range(2):
+            here.server.handle_exit(signal.SIGTERM, None)
+    assert time.monotonic() - began < 8
+    with stage(tmp_path) as again:
+        assert [each["end"] for each in again.until(job_id, "running")["attempts"]] == ["server_stopped", None]
+        again.http.delete(f"/v1/jobs/{job_id}")
 
 
 def test_it_works_the_same_over_a_store_that_keeps_nothing(tmp_path):

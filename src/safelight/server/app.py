@@ -52,13 +52,17 @@ STOP_GRACE_S = 10.0
 
 @dataclass
 class App:
-    """The program as an ASGI application. `on_stop`: what a shutdown over HTTP sets off."""
+    """The program as an ASGI application.
+
+    `on_stop`: what a shutdown over HTTP sets off. `grace_s`: what workers get for their checkpoints at the end.
+    """
 
     settings: Settings
     web: FastAPI
     services: Services
     lock: FolderLock
     on_stop: Callable[[], None] = field(default=lambda: None)
+    grace_s: float = STOP_GRACE_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -118,7 +122,7 @@ def build(
         stop=stop, started_at=time.time(),
     )  # fmt: skip
     parts = Parts(lock, store, hub, hashes, files, folders, retention_of(settings), launcher, dispatch)
-    web = _web(services, lambda web: parts.running(app.begin_stop))
+    web = _web(services, lambda web: parts.running(app))
     app = App(settings, web, services, lock)
     return app
 
@@ -138,8 +142,8 @@ class Parts:
     dispatch: Dispatch
 
     @asynccontextmanager
-    async def running(self, begin_stop: Callable[[], None]) -> AsyncIterator[None]:
-        """Open all of it, and close what was opened, whatever happens. `begin_stop`: called before anything closes."""
+    async def running(self, app: App) -> AsyncIterator[None]:
+        """Open all of it, and close what was opened, whatever happens."""
         async with AsyncExitStack() as stack:
             self.lock.acquire()
             stack.callback(self.lock.release)
@@ -152,8 +156,8 @@ class Parts:
             stack.push_async_callback(tidying.end)
             stack.push_async_callback(self.launcher.close)
             await self.dispatch.open()
-            stack.push_async_callback(self.dispatch.close, STOP_GRACE_S)
-            stack.callback(begin_stop)
+            stack.push_async_callback(lambda: self.dispatch.close(app.grace_s))
+            stack.callback(app.begin_stop)
             yield
 
 

@@ -36,9 +36,10 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal: the first stops in order, the second at once."""
+        """A signal: the first stops in order, the second at once: open jobs go on from the checkpoints they have."""
         if self.should_exit:
             self.force_exit = True
+            self._app.grace_s = 0.0
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -187,7 +187,8 @@ class Actor:
 class Theatre:
     """A launcher whose workers are actors in the server's own event loop. `actors`: all that ever were."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[Actor] = Actor) -> None:
+        self.kind = kind
         self.actors: list[Actor] = []
         self.tasks: list[asyncio.Task] = []
 
@@ -196,7 +197,7 @@ class Theatre:
         server = Channel(*await asyncio.open_connection(sock=ours), m.ToServer)
         worker = Channel(*await asyncio.open_connection(sock=theirs), m.ToWorker)
         exit_code = asyncio.get_running_loop().create_future()
-        actor = Actor(spec, worker, exit_code)
+        actor = self.kind(spec, worker, exit_code)
         self.actors.append(actor)
         self.tasks.append(asyncio.create_task(actor.run()))
 
