@@ -9,6 +9,7 @@
     ├── QueueFull             `max_queued` reached; try again later
     ├── UnreadableFile        a weights or picture file that is broken, foreign or refused
     ├── OutOfMemory           what is wanted, held and free, in bytes
+    │   └── NoRoomNow         it would fit, were the others done
     ├── StaleAttempt          a writer whose attempt is over (fencing)
     ├── StoreUnusable         the database is newer, locked or corrupt
     ├── WorkerUnavailable     no worker can take this
@@ -94,6 +95,10 @@ class OutOfMemory(SafelightError):
     """It does not fit: the message says the bytes wanted, held and free, the hint the plan that would be needed."""
 
     kind = "out_of_memory"
+
+
+class NoRoomNow(OutOfMemory):
+    """It does not fit beside what is in use; once that is done it does. Worth waiting for, where others are at work."""
 
 
 class StaleAttempt(SafelightError):

@@ -54,6 +54,9 @@ class Told:
     def ended(self, job: str, attempt: int, end: str, error: Mapping[str, str]) -> None:
         self.ends[job, attempt] = (end, error)
 
+    def declined(self, job: str, attempt: int, reason: str) -> None:
+        self.ends[job, attempt] = ("declined", {"message": reason})
+
     def profile(self, network: str, shape: str, dtype: str, width: int, seconds: float) -> None:
         self.passes.append((shape, width))
 

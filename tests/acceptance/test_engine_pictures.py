@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from tests.builders.stable_diffusion import tiny_stable_diffusion, write_single_file
 
 from safelight.engine.checkpoint import read
 from safelight.engine.results import Latent
-from tests.builders.stable_diffusion import tiny_stable_diffusion, write_single_file
 
 from .studio import Studio
 

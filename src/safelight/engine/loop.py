@@ -32,7 +32,7 @@ from safelight.engine.residency.bench import Bench
 from safelight.engine.results import Stored
 from safelight.engine.task import Task
 from safelight.engine.work import Boundary, Desk, Handler, Notice
-from safelight.errors import OutOfMemory, SafelightError, UnreadableFile
+from safelight.errors import NoRoomNow, OutOfMemory, SafelightError, UnreadableFile
 from safelight.placement.profiles import PassKey, Profiles
 
 IDLE_WAIT_S = 0.02
@@ -223,9 +223,13 @@ class Loop:
             self._preview(job, task.stage, done)
 
     def _preview(self, job: OpenJob, stage: Sample, done: Boundary) -> None:
-        with self.bench.autoencoder(stage.segments[0].network) as lent:
-            rough = preview.look(done.clean, *lent.autoencoder.preview)
-            scale = lent.autoencoder.factor // 2
+        try:
+            with self.bench.autoencoder(stage.segments[0].network) as lent:
+                rough = preview.look(done.clean, *lent.autoencoder.preview)
+                scale = lent.autoencoder.factor // 2
+        except OutOfMemory:
+            job.previews = False  # a preview is not worth a job
+            return
 
         def tell() -> None:
             self._tell(
@@ -304,12 +308,18 @@ class Loop:
     def _let_go(self) -> None:
         """Give back the jobs that are to leave; all but the cancelled keep a checkpoint of their last step."""
         for job in [job for job in self._jobs.values() if job.leaving]:
-            if job.leaving != AttemptEnd.CANCELLED and (job.results or job.snapshot(self._identity(job)).runs):
-                self._write_checkpoint(job)
-            if job.writing is not None:
-                wait([job.writing])
+            if job.leaving != AttemptEnd.CANCELLED:
+                self._keep(job)
             self._reporter.ended(*job.key, job.leaving, {})
             self._close(job)
+
+    def _keep(self, job: OpenJob) -> None:
+        """Write a checkpoint of the job as it is, if there is anything to keep, and wait until it is on disk."""
+        snapshot = job.snapshot(self._identity(job))
+        if snapshot.results or snapshot.runs:
+            self._write_checkpoint(job)
+        if job.writing is not None:
+            wait([job.writing])
 
     def _close(self, job: OpenJob) -> None:
         self._jobs.pop(job.key, None)
@@ -320,6 +330,11 @@ class Loop:
         self._current = job
         try:
             work(job)
+        except NoRoomNow as error:
+            if len(self._jobs) == 1:  # nobody else to wait for
+                self._fail(job, AttemptEnd.REFUSED, error.kind, error.message, error.hint)
+            else:
+                self._decline(job, error.message)
         except SafelightError as error:
             self._fail(job, AttemptEnd.REFUSED, error.kind, error.message, error.hint)
         except Exception as error:  # noqa: BLE001 - the worker's loop: recorded with its trace, charged to this job alone
@@ -331,6 +346,12 @@ class Loop:
                 self._fail(job, AttemptEnd.ERROR, type(error).__name__, str(error), trace=trace)
         finally:
             self._current = None
+
+    def _decline(self, job: OpenJob, reason: str) -> None:
+        """Give the job back until the others are done, with what it has so far."""
+        self._keep(job)
+        self._reporter.declined(*job.key, reason)
+        self._close(job)
 
     def _fail(self, job: OpenJob, end: AttemptEnd, kind: str, message: str, hint: str = "", trace: str = "") -> None:
         self._reporter.ended(*job.key, end, {"kind": kind, "message": message, "hint": hint, "trace": trace})

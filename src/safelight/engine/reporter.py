@@ -31,6 +31,10 @@ class Reporter(Protocol):
         """The attempt ended without a result. `end`: an AttemptEnd; `error`: kind, message, hint, trace."""
         ...
 
+    def declined(self, job: str, attempt: int, reason: str) -> None:
+        """The job cannot go on beside the others that are open; it has left, and costs nothing."""
+        ...
+
     def profile(self, network: str, shape: str, dtype: str, width: int, seconds: float) -> None:
         """A pass was measured."""
         ...

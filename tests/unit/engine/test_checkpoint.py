@@ -44,7 +44,9 @@ def same(left: object, right: object) -> bool:
     if isinstance(left, torch.Tensor):
         return isinstance(right, torch.Tensor) and left.dtype == right.dtype and torch.equal(left, right)
     if isinstance(left, dict | list | tuple):
-        pairs = zip(left.items(), right.items(), strict=True) if isinstance(left, dict) else zip(left, right, strict=True)  # type: ignore[attr-defined]
+        pairs = (
+            zip(left.items(), right.items(), strict=True) if isinstance(left, dict) else zip(left, right, strict=True)
+        )  # type: ignore[attr-defined]
         return type(left) is type(right) and all(same(*pair) for pair in pairs)
     return same(vars(left), vars(right)) if hasattr(left, "__dict__") else left == right
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def test_spans_cover_and_overlap(length: int, tile: int, data: st.DataObject) ->
     found = list(spans(length, tile, overlap))
     assert found[0][0] == 0 and found[-1][1] == length
     assert all(end - start == min(tile, length) for start, end in found)
-    assert all(before[1] - after[0] >= overlap for before, after in zip(found, found[1:], strict=False))
+    assert all(before[1] - after[0] >= overlap for before, after in pairwise(found))
 
 
 @pytest.mark.parametrize(

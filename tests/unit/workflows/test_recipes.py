@@ -63,7 +63,16 @@ def test_transform_starts_from_the_pictures_latent(tables: Tables, context: Cont
 
 def test_inpaint_keeps_outside_and_composites(tables: Tables, context: Context) -> None:
     asked, _ = stages_of(tables, context, "image.inpaint", image="u", mask="u")
-    assert names(asked) == ["EncodePixels", "ReadMask", "EncodeText", "EncodeText", "Sample", "Decode", "Composite", "Save"]
+    assert names(asked) == [
+        "EncodePixels",
+        "ReadMask",
+        "EncodeText",
+        "EncodeText",
+        "Sample",
+        "Decode",
+        "Composite",
+        "Save",
+    ]
     chain = asked[4].segments[0].guidance
     assert [use.kind for use in chain] == ["cfg", "keep_outside"]
     assert chain[1].inputs == {"latent": Handle(0), "mask": Handle(1)}

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from safelight.engine.conditioning import Conditioning
-from safelight.engine.sampling.paths import NoisePath
 from safelight.engine.sampling.levels import NoiseLevels
+from safelight.engine.sampling.paths import NoisePath
 
 
 class Network(Protocol):
@@ -128,13 +128,11 @@ class Autoencoder(Protocol):
 class Family(Protocol):
     """Opens the components of a checkpoint, one at a time, so that each can be resident alone.
 
-    Made by `code(path, dtype, device, channels_last)`: `path` a single file or a folder's model_index.json. UnreadableFile where the
-    file is not what it should be; the message says what its header holds.
+    Made by `code(path, dtype, device, channels_last)`: `path` a single file or a folder's model_index.json.
+    UnreadableFile where the file is not what it should be; the message says what its header holds.
     """
 
-    def __init__(
-        self, path: str, dtype: torch.dtype, device: torch.device, channels_last: bool = False
-    ) -> None: ...
+    def __init__(self, path: str, dtype: torch.dtype, device: torch.device, channels_last: bool = False) -> None: ...
 
     def size(self, component: str) -> int:
         """Bytes that `component` (network, text, vae) will take, from the header alone."""

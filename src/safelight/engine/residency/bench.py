@@ -25,7 +25,7 @@ from safelight.engine.families.family import Autoencoder, Family, Network, TextE
 from safelight.engine.residency.lent import LentAutoencoder, LentNetwork, LentText, Row
 from safelight.engine.tiles import TILE
 from safelight.engine.weights.lora import LoraFile, read_lora
-from safelight.errors import OutOfMemory
+from safelight.errors import NoRoomNow, OutOfMemory
 from safelight.placement.plan import Evictions, Held, plan, recent
 
 Loading = Callable[[str, int], None]
@@ -164,7 +164,7 @@ class Bench:
     def _make_room(self, what: str, wanted: int) -> None:
         decided = plan(what, wanted, [resident.held() for resident in self._residents.values()], self.budget)
         if not isinstance(decided, Evictions):
-            raise OutOfMemory(decided.message, decided.hint)
+            raise (NoRoomNow if decided.ever else OutOfMemory)(decided.message, decided.hint)
         for key in decided.keys:
             self.evict(key)
 
