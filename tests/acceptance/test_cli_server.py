@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -89,6 +90,25 @@ def test_generate_writes_the_picture_and_is_silent_in_a_pipe(house):
     with Image.open(house) as picture:
         assert (picture.format, picture.size) == ("PNG", (64, 64))
         assert "Seed: 7" in picture.info["parameters"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no pseudo-terminals of this kind")
+def test_a_terminal_shows_the_progress_and_what_was_drawn(shell):
+    screen, end = os.openpty()
+    drawing = subprocess.Popen(
+        [*SAFELIGHT, "generate", "a hill", *ONE_PASS, "--batch-size", "2", "--seed", "9", "-o", "hill.png"],
+        cwd=shell.work, env=shell.environ | {"TERM": "xterm", "COLUMNS": "100"}, stdin=end, stdout=end, stderr=end,
+    )  # fmt: skip
+    os.close(end)
+    seen = b""
+    with contextlib.suppress(OSError):  # the terminal's other end closes with the process
+        while chunk := os.read(screen, 65536):
+            seen += chunk
+    os.close(screen)
+    assert drawing.wait(timeout=60) == 0
+    text = seen.decode()
+    assert "picture 1" in text and "picture 2" in text and "1/1" in text
+    assert "hill-1.png  seed 9" in text and "hill-2.png  seed 10" in text
 
 
 def test_the_ending_says_the_format_and_several_are_numbered(shell):
@@ -258,6 +278,32 @@ def test_a_command_without_a_server_starts_one_for_itself_and_ends_it(tmp_path):
     assert address.read(shell.home) is None
     code, out, err = shell.run("jobs", "list", "--json")
     assert code == 0 and [each["state"] for each in json.loads(out)["jobs"]] == ["succeeded"]
+    assert address.read(shell.home) is None
+
+
+def test_a_server_of_a_command_stays_for_the_jobs_of_others(tmp_path):
+    shell = Shell(tmp_path)
+    first = shell.begin("generate", "a hill", *ONE_PASS, "-o", "hill.png")
+    deadline = time.monotonic() + 60
+    while (there := address.read(shell.home)) is None or not there.url:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    job_id = shell.run("generate", "a sea", *LONG, "--no-wait")[1].strip()
+    _, err = first.communicate(timeout=240)
+    assert first.returncode == 0 and "The server stays" in err
+    shell.json("jobs", "cancel", job_id)
+    assert shell.run("stop")[0] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C alone there")
+def test_ctrl_c_ends_a_server_in_the_foreground(tmp_path):
+    shell = Shell(tmp_path)
+    serving = shell.begin("serve")
+    assert str(shell.home) in serving.stdout.readline()
+    assert shell.json("status")["pid"] == serving.pid
+    serving.send_signal(signal.SIGINT)
+    out, err = serving.communicate(timeout=60)
+    assert serving.returncode == 0 and "Traceback" not in out + err
     assert address.read(shell.home) is None
 
 

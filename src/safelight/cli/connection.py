@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,61 +17,86 @@ from safelight.settings import Settings, load_settings, settings_of
 
 if TYPE_CHECKING:
     from safelight.client import Client
+    from safelight.client.address import Address
 
-_LISTENS_S = 60.0
+START_S = 60.0
+"""A server of the command's own must answer by then."""
 
 
 @contextmanager
-def server(*, draws: bool = False) -> Iterator[Client]:
-    """A client of the server to use; one that is started for the command is stopped at its end, unless others use it.
+def server(*, draws: bool = False, home: Path | None = None) -> Iterator[Client]:
+    """A client of the server to use.
 
-    `draws`: wait until a server that is started can draw, not only answer. ServerNotRunning where SAFELIGHT_URL names
-    one that does not answer.
+    `draws`: wait until a server that is started can draw, not only answer. `home`: the data folder of one that is
+    started, the settings' own if None. ServerNotRunning where SAFELIGHT_URL names one that does not answer.
     """
     from safelight.client import Client, address
 
-    local = address.read(load_settings().storage.home)
+    settings = load_settings()
+    local = address.read(settings.storage.home)
     if os.environ.get("SAFELIGHT_URL") or (local is not None and local.url):
         with Client() as client:
             yield client
         return
-    settings = on_any_port(load_settings())
-    url = _started(settings, draws)
-    with Client(home=settings.storage.home) as client:
-        click.echo(f"No server runs; started one at {url} for this command.", err=True)
+    with _own(_on_any_port(settings, home or settings.storage.home), draws) as client:
+        yield client
+
+
+def _on_any_port(settings: Settings, home: Path) -> Settings:
+    """The same settings for a server on `home` that takes any free port: the usual one may be another folder's."""
+    values = settings.values()
+    values["server"]["port"] = 0
+    values["storage"]["home"] = str(home)
+    return settings_of(values, settings.environment)
+
+
+@contextmanager
+def _own(settings: Settings, draws: bool) -> Iterator[Client]:
+    """A server that is there for this command, and is stopped at its end unless others use it."""
+    from safelight.client import Client, launch
+
+    home = settings.storage.home
+    process = launch.spawn(settings)
+    try:
+        here = _answering(process, home, draws)
+    except BaseException:  # an interrupt too must not leave it behind
+        process.terminate()
+        raise
+    with Client(home=home) as client:
+        if here.pid != process.pid:  # another command was faster: the server is its own
+            process.wait()
+            yield client
+            return
+        click.echo(f"No server runs; started one at {here.url} for this command.", err=True)
         try:
             yield client
         finally:
             _leave(client)
 
 
-def on_any_port(settings: Settings, **storage: str) -> Settings:
-    """The same settings for a server that takes any free port. `storage`: other values of that section."""
-    values = settings.values()
-    values["server"]["port"] = 0
-    values["storage"].update(storage)
-    return settings_of(values, settings.environment)
-
-
-def _started(settings: Settings, draws: bool) -> str:
+def _answering(process: subprocess.Popen[bytes], home: Path, draws: bool) -> Address:
+    """The server on `home` once it answers; ServerNotRunning where the one that was started ends or takes too long."""
     from safelight.client import address, launch
 
-    home = settings.storage.home
-    if draws:
-        return launch.start(settings).url
-    process = launch.spawn(settings)
-    deadline = time.monotonic() + _LISTENS_S
-    while time.monotonic() < deadline and process.poll() is None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None
         here = address.read(home)
-        if here is not None and here.url:
-            return here.url
+        if here is not None and here.url and not (draws and launch.unready(here.url)):
+            return here
+        if ended and here is None:
+            break
         time.sleep(launch.POLL_S)
     raise ServerNotRunning(f"No server could be started on {home}.", f"{home / launch.LOG_NAME} says why.")
 
 
 def _leave(client: Client) -> None:
-    """Stop the server of this command, unless somebody's jobs are there meanwhile."""
-    jobs = client.system()["jobs"]
+    """Stop the server of this command, unless somebody's jobs are there meanwhile. One that has died is left at that:
+    what the command met when it died is the error to tell."""
+    try:
+        jobs = client.system()["jobs"]
+    except ServerNotRunning:
+        return
     waiting = int(jobs.get("queued", 0)) + int(jobs.get("running", 0))
     if waiting:
         said = "another job is" if waiting == 1 else f"{waiting} other jobs are"
