@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
+def orthogonalised(matrix: Tensor, steps: int = 4) -> Tensor:
     """The matrix with its singular values brought near 1, by Newton and Schulz's iteration in bf16.
 
     Coefficients of Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024).

@@ -7,6 +7,7 @@ the old one and put in its place: it is there whole or not at all, and a run tha
 from __future__ import annotations
 
 import math
+import os
 import random
 import time
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,32 @@ import torch
 from torch import Tensor, nn
 
 from training.muon import Muon
+
+_MEET = 20  # steps between two averagings of processes that train together
+
+
+@dataclass(frozen=True)
+class Company:
+    """Which of the processes of this training we are. One that was not started by `torchrun` is alone."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def join(cls) -> Company:
+        """Meet the processes that `torchrun` started beside this one."""
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size > 1:
+            torch.distributed.init_process_group("gloo")
+        return cls(int(os.environ.get("RANK", "0")), size)
+
+    def mean(self, tensors: Iterable[Tensor]) -> None:
+        """Set every tensor to its mean over all processes."""
+        if self.size == 1:
+            return
+        for tensor in tensors:
+            torch.distributed.all_reduce(tensor)
+            tensor.div_(self.size)
 
 
 def pick_device(name: str) -> torch.device:
@@ -44,6 +71,7 @@ class Run:
     weight_decay: float = 0.0
     averaging: float = 0.999
     matrices: list[nn.Parameter] = field(default_factory=list)
+    company: Company = Company()
     step: int = 0
     spent: float = 0.0
     rng: random.Random = field(init=False)
@@ -51,8 +79,8 @@ class Run:
     average: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rng = random.Random(self.seed)
-        torch.manual_seed(self.seed)
+        self.rng = random.Random(self.seed + self.company.rank)
+        torch.manual_seed(self.seed + self.company.rank)
         matrices = {id(matrix) for matrix in self.matrices}
         others = [parameter for parameter in self.parameters if id(parameter) not in matrices]
         decay = self.weight_decay
@@ -81,12 +109,15 @@ class Run:
             optimiser.load_state_dict(saved)
         self.average = [saved.to(mine) for saved, mine in zip(state["average"], self.average, strict=True)]
         self.step, self.spent = state["step"], state["spent"]
-        self.rng.setstate(state["random"])
-        torch.set_rng_state(state["torch_random"])
+        if self.company.size == 1:
+            self.rng.setstate(state["random"])
+            torch.set_rng_state(state["torch_random"])
         return True
 
     def save(self) -> None:
-        """Write the whole state, or leave the former one as it is."""
+        """Write the whole state, or leave the former one as it is. The first process writes for all."""
+        if self.company.rank:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.state_file.with_suffix(".partial")
         torch.save(
@@ -113,17 +144,27 @@ class Run:
         """Yield the learning rate for each step until the minutes are spent; saves on the way and at the end.
 
         Time counts in the run's own seconds, so a run that was interrupted for an hour still has all its minutes.
+        Processes that train together go their own ways for twenty steps, then go on from their weights' mean (local
+        SGD, Stich 2018), so that none waits for another's every layer on a busy machine.
         """
         saved = self.spent
-        while self.spent < self.minutes * 60:
+        while self.spent < self.minutes * 60 or (self.company.size > 1 and self.step % _MEET):
             start = time.monotonic()
             yield self.rate()
             self.step += 1
             self.spent += time.monotonic() - start
+            if self.step % _MEET == 0:
+                self.meet()
             if self.spent - saved > save_every:
                 self.save()
                 saved = self.spent
         self.save()
+
+    def meet(self) -> None:
+        """Take the mean of weights, averages and clock over all processes."""
+        clock = torch.tensor([self.spent], dtype=torch.float64)
+        self.company.mean([*(parameter.detach() for parameter in self.parameters), *self.average, clock])
+        self.spent = float(clock)
 
     def update(self, loss: Tensor, rate: float) -> None:
         """One step of the optimisers (gradients clipped to norm 1), and of the average that follows them."""

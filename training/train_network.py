@@ -5,7 +5,8 @@
 
 `--from` begins from a packed file or a diffusers folder, with its tokenizer and autoencoder. Started again with the
 same `--out`, it goes on where it stopped. `FOLDER/model` holds the averaged weights as a diffusers folder, and
-`FOLDER/sheet.png` what they draw. On a GPU: `--batch 256 --rate 1e-3 --pool 40000`.
+`FOLDER/sheet.png` what they draw. On a GPU: `--batch 256 --rate 1e-3 --pool 40000`. On a
+busy CPU, a process a core: `torchrun --nproc-per-node 2 -m training.train_network ... --threads 1`.
 
 What is learnt last is the subjects: few cells, many kinds and colours. So they weigh more in the loss, and timesteps
 are drawn where they take shape. Prompts are padded to the length that inference pads them to: positions that no
@@ -30,7 +31,7 @@ from training.captions import caption, plain_caption
 from training.diffusion import draw, draw_timesteps, noise_levels, noised
 from training.networks import TOKENS, PlainAttention, new_network, new_text_encoder, new_tokenizer
 from training.pool import Lesson, Pool
-from training.runs import Run, pick_device
+from training.runs import Company, Run, pick_device
 from training.scenes import Scene, random_scene
 from training.single_file import Postcards, load, save_folder
 
@@ -43,13 +44,23 @@ def begin(source: Path | None, vae: Path | None) -> Postcards:
     autoencoder = AutoencoderKL.from_pretrained(vae).float().eval() if vae else None
     if source:
         found = load(source)
-        found.tokenizer.model_max_length = TOKENS
+        _lengthen(found)
         return Postcards(found.tokenizer, found.text, found.unet, autoencoder or found.vae)
     if autoencoder is None:
         raise SystemExit("nothing to begin from: give --vae (a trained autoencoder) or --from (a model)")
     tokenizer = new_tokenizer()
     network = new_network(autoencoder.config.latent_channels)
     return Postcards(tokenizer, new_text_encoder(tokenizer), network, autoencoder)
+
+
+@torch.no_grad()
+def _lengthen(model: Postcards) -> None:
+    """Pad prompts to all positions; those beyond the model's former length begin as its last trained one."""
+    trained = model.tokenizer.model_max_length
+    if trained < TOKENS:
+        places = model.text.get_parameter("embeddings.position_embedding.weight")
+        places[trained:] = places[trained - 1]
+    model.tokenizer.model_max_length = TOKENS
 
 
 def matrices(model: Postcards) -> list[nn.Parameter]:
@@ -92,7 +103,7 @@ def held_out_loss(model: Postcards, lessons: list[Lesson], levels: Tensor) -> fl
     return float(torch.stack(losses).mean())
 
 
-def sheet(model: Postcards, path: Path, count: int = 24) -> None:
+def sheet(model: Postcards, path: Path, count: int = 16) -> None:
     """Held-out prompts drawn side by side."""
     rng = random.Random(_HELD_OUT_SEED)
     scenes: list[Scene] = [random_scene(rng, held_out=True) for _ in range(count)]
@@ -113,7 +124,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--pool", type=int, default=4000, help="scenes held in memory; all are renewed in time")
-    parser.add_argument("--rate", type=float, default=4e-4)
+    parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--subject-weight", type=float, default=4.0)
     parser.add_argument("--report-minutes", type=float, default=8)
     parser.add_argument("--seed", type=int, default=1)
@@ -121,7 +132,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--device", default="auto")
     said = parser.parse_args(arguments)
     torch.set_num_threads(said.threads)
-    device = pick_device(said.device)
+    company, device = Company.join(), pick_device(said.device)
     model = begin(said.source, said.vae)
     for network in (model.text, model.unet, model.vae):
         network.to(device)
@@ -130,12 +141,21 @@ def main(arguments: list[str]) -> int:
         model.text.set_attn_implementation("eager")
         torch.set_flush_denormal(True)
     trained = [*model.text.parameters(), *model.unet.parameters()]
-    run = Run(said.out, trained, said.minutes, said.rate, said.seed, weight_decay=0.01, matrices=matrices(model))
+    run = Run(
+        said.out,
+        trained,
+        said.minutes,
+        said.rate,
+        said.seed,
+        weight_decay=0.01,
+        matrices=matrices(model),
+        company=company,
+    )
     going_on = run.resume()
     levels = noise_levels()
     unseen = Pool(model.vae, 96, random.Random(_HELD_OUT_SEED), partial(random_scene, held_out=True))
     held_out = [unseen.choose(32) for _ in range(2)]
-    pool = Pool(model.vae, said.pool, random.Random(said.seed * 1_000_003 + run.step))
+    pool = Pool(model.vae, said.pool, random.Random(said.seed * 1_000_003 + 7919 * company.rank + run.step))
     print(f"{'going on' if going_on else 'beginning'} at step {run.step}", flush=True)
     said.out.mkdir(parents=True, exist_ok=True)
     running, reported = 0.0, time.monotonic()
@@ -147,13 +167,14 @@ def main(arguments: list[str]) -> int:
         loss = lesson_loss(model, lesson, prompts, draw_timesteps(said.batch), levels, said.subject_weight)
         run.update(loss, rate)
         running = loss.item() if running == 0 else running * 0.98 + loss.item() * 0.02
-        if run.step % 100 == 0:
+        if run.step % 100 == 0 and not company.rank:
             print(f"step {run.step} {run.spent:.0f}s loss {running:.4f} rate {rate:.1e}", flush=True)
-        if time.monotonic() - reported > said.report_minutes * 60:
+        if time.monotonic() - reported > said.report_minutes * 60 and not company.rank:
             report(run, model, held_out, levels)
             reported = time.monotonic()
-    report(run, model, held_out, levels)
-    print("done", flush=True)
+    if not company.rank:
+        report(run, model, held_out, levels)
+        print("done", flush=True)
     return 0
 
 

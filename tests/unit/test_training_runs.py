@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -104,3 +108,37 @@ def test_muon_moves_every_matrix_by_what_adamw_would(tmp_path):
     optimiser.step()
     assert 0.1 * 0.2 * 0.5 < kernel.square().mean().sqrt() < 0.1 * 0.2 * 2
     assert (kernel * kernel.grad).sum() < 0, "not downhill"
+
+
+TOGETHER = """
+import sys, torch
+from pathlib import Path
+from training.runs import Company, Run
+company, folder = Company.join(), Path(sys.argv[1])
+torch.set_num_threads(1)
+network = torch.nn.Linear(3, 1)
+with torch.no_grad():
+    network.weight.zero_()
+    network.bias.zero_()
+run = Run(folder, list(network.parameters()), minutes=0.02, learning_rate=0.01, seed=4, company=company)
+first = torch.rand(1)
+for rate in run.ticks():
+    x = torch.randn(8, 3)
+    run.update((network(x) - x.sum(-1, keepdim=True)).square().mean(), rate)
+torch.save((first, network.weight.detach(), run.step), folder / f"rank{company.rank}.pt")
+"""
+
+
+def test_processes_that_train_together_see_other_things_and_end_with_one_model(tmp_path):
+    script = tmp_path / "together.py"
+    script.write_text(TOGETHER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(tmp_path)], env=environment, check=True, capture_output=True, timeout=120)
+    (seen, weights, steps), (other_seen, other_weights, other_steps) = (
+        torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1)
+    )
+    assert not torch.equal(seen, other_seen)
+    assert steps == other_steps > 0
+    assert torch.equal(weights, other_weights)
+    assert torch.load(tmp_path / "state.pt", weights_only=False)["step"] == steps
