@@ -5,6 +5,8 @@ Importing this loads no torch; building it starts nothing. The ASGI lifespan ope
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -22,6 +24,7 @@ from safelight.catalog.hashes import FileHashes
 from safelight.catalog.index import FolderCatalog
 from safelight.core.operations import Contract
 from safelight.core.tables import Tables, build_tables
+from safelight.errors import InvalidRequest
 from safelight.jobs.sqlite.store import SqliteStore
 from safelight.jobs.store import Store
 from safelight.jobs.upkeep import Folders, Retention
@@ -90,7 +93,7 @@ def build(
     """
     _check_host(settings)
     home = settings.storage.home
-    tables = tables or build_tables()
+    tables = tables or build_tables(settings.extensions.modules)
     contract = Contract(tables.operations)
     store = store or SqliteStore(home / "safelight.db")
     folders = Folders(Files(home / "artifacts"), Files(home / "uploads"), home / "checkpoints")
@@ -121,7 +124,7 @@ def build(
         submissions=submissions, control=dispatch, artifact_file=folders.artifacts.path, token=lock.token,
         stop=stop, started_at=time.time(),
     )  # fmt: skip
-    parts = Parts(lock, store, hub, hashes, files, folders, retention_of(settings), launcher, dispatch)
+    parts = Parts(lock, store, hub, catalog, hashes, files, folders, retention_of(settings), launcher, dispatch)
     web = _web(services, lambda web: parts.running(app))
     app = App(settings, web, services, lock)
     return app
@@ -134,12 +137,18 @@ class Parts:
     lock: FolderLock
     store: Store
     hub: Hub
+    catalog: FolderCatalog
     hashes: FileHashes
     files: FilesPool
     folders: Folders
     retention: Retention
     launcher: Launcher
     dispatch: Dispatch
+
+    def _first_look(self) -> None:
+        """Ask for the default model; where there is none, requests without a name will be told so."""
+        with contextlib.suppress(InvalidRequest):
+            self.catalog.model(None)
 
     @asynccontextmanager
     async def running(self, app: App) -> AsyncIterator[None]:
@@ -152,6 +161,9 @@ class Parts:
             stack.callback(self.store.listen(self.hub.stored))
             stack.callback(self.hashes.close)
             stack.push_async_callback(self.files.close)
+            # The model that requests without a name mean is hashed now, so that their files all say its SHA-256.
+            first = asyncio.create_task(asyncio.to_thread(self._first_look), name="first look at the models")
+            stack.callback(first.cancel)
             tidying = await Tidying.begin(self.store, self.retention, self.folders)
             stack.push_async_callback(tidying.end)
             stack.push_async_callback(self.launcher.close)
@@ -176,6 +188,7 @@ def worker_specs(settings: Settings) -> list[WorkerSpec]:
             preview_steps=settings.jobs.preview_steps,
             artifacts=str(settings.storage.home / "artifacts"),
             heartbeat_s=settings.jobs.heartbeat_s,
+            extensions=settings.extensions.modules,
         )
     ]
 

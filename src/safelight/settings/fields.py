@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["bool", "int", "float", "text", "choice", "folder", "folders"]
+Kind = Literal["bool", "int", "float", "text", "choice", "folder", "folders", "modules"]
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -65,6 +65,7 @@ class Setting:
         if self.kind == "choice":
             return f"one of {', '.join(self.choices)}"
         words = {"bool": "true or false", "folder": "a folder", "folders": "a list of folders", "text": "a text"}
+        words["modules"] = "a list of modules such as package.module"
         return self.form or words[self.kind]
 
     @property
@@ -86,6 +87,8 @@ class Setting:
             return _folder(value, beside)
         if self.kind == "folders" and isinstance(value, list) and all(isinstance(each, str) and each for each in value):
             return tuple(_folder(each, beside) for each in value)
+        if self.kind == "modules" and isinstance(value, list) and all(_is_module(each) for each in value):
+            return tuple(value)
         if self.kind == "choice" and isinstance(value, str) and value in self.choices:
             return value
         if self.kind == "text" and isinstance(value, str) and re.fullmatch(self.pattern or r".+", value):
@@ -95,7 +98,7 @@ class Setting:
     def read_text(self, text: str, beside: Path) -> Any:
         """The value that a variable or `--set` says; ValueError where it is not allowed.
 
-        Folders are separated as in PATH, or written as a list in TOML.
+        Folders are separated as in PATH, modules by commas; or written as a list in TOML.
         """
         if self.kind in ("int", "float"):
             return self.read(int(text) if re.fullmatch(r"\s*[+-]?\d+\s*", text) else float(text), beside)
@@ -105,6 +108,10 @@ class Setting:
             listed = text.lstrip().startswith("[")
             folders = tomllib.loads(f"folders = {text}")["folders"] if listed else text.split(os.pathsep)
             return self.read(folders if listed else [each for each in folders if each], beside)
+        if self.kind == "modules":
+            listed = text.lstrip().startswith("[")
+            named = tomllib.loads(f"modules = {text}")["modules"] if listed else text.split(",")
+            return self.read([each for each in named if each != ""], beside)
         return self.read(text, beside)
 
     def _number(self, value: object) -> int | float:
@@ -117,6 +124,10 @@ class Setting:
         if (below or above) and not (self.zero and value == 0):
             raise ValueError(self.allowed)
         return int(value) if self.kind == "int" else float(value)
+
+
+def _is_module(value: object) -> bool:
+    return isinstance(value, str) and all(part.isidentifier() for part in value.split("."))
 
 
 def setting(

@@ -105,6 +105,15 @@ class PerformanceSettings:
 
 
 @dataclass(frozen=True)
+class ExtensionSettings:
+    """What is added to Safelight from outside."""
+
+    modules: tuple[str, ...] = setting(
+        (), "importable modules whose register(tables) adds samplers, guidances, operations and the like"
+    )
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """The log, written to standard error."""
 
@@ -126,6 +135,7 @@ class Settings:
     jobs: JobSettings = JobSettings()
     devices: DeviceSettings = DeviceSettings()
     performance: PerformanceSettings = PerformanceSettings()
+    extensions: ExtensionSettings = ExtensionSettings()
     log: LogSettings = LogSettings()
     environment: str = "development"
     origins: Mapping[str, Origin] = field(default_factory=lambda: MappingProxyType({}), compare=False)
@@ -181,7 +191,8 @@ def _fields(owner: type[Any]) -> list[tuple[dataclasses.Field[Any], Any]]:
 def _setting(section: str, each: dataclasses.Field[Any], hint: Any) -> Setting:
     kinds: dict[Any, Kind] = {bool: "bool", int: "int", float: "float", str: "text", Path: "folder"}
     choices = get_args(hint) if get_origin(hint) is Literal else ()
-    kind: Kind = "choice" if choices else kinds.get(hint, "folders")
+    lists: dict[Any, Kind] = {tuple[Path, ...]: "folders", tuple[str, ...]: "modules"}
+    kind: Kind = "choice" if choices else (kinds | lists)[hint]
     missing = each.default is dataclasses.MISSING
     default = each.default_factory if missing else each.default
     return Setting(section, each.name, kind, default, choices=choices, **each.metadata)

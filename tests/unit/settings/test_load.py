@@ -223,7 +223,12 @@ def outside(setting: Setting) -> list[object]:
         return [each for each in numbers if not (setting.zero and each == 0)] + ["text", True, [], float("nan")]
     if setting.kind == "choice":
         return ["", "nothing", 1, True]
-    return {"text": ["", 1, True, []], "folder": ["", 1], "folders": ["x", [1], [""], 1]}[setting.kind]
+    return {
+        "text": ["", 1, True, []],
+        "folder": ["", 1],
+        "folders": ["x", [1], [""], 1],
+        "modules": ["x", [1], ["a b"], 1],
+    }[setting.kind]
 
 
 def inside(setting: Setting) -> list[object]:
@@ -231,7 +236,12 @@ def inside(setting: Setting) -> list[object]:
         return [setting.minimum, setting.maximum, *([0] if setting.zero else [])]
     if setting.kind == "choice":
         return list(setting.choices)
-    return {"text": [setting.default], "folder": ["/data"], "folders": [[], ["/a", "/b"]]}[setting.kind]
+    return {
+        "text": [setting.default],
+        "folder": ["/data"],
+        "folders": [[], ["/a", "/b"]],
+        "modules": [[], ["a.b", "c"]],
+    }[setting.kind]
 
 
 @pytest.mark.parametrize(

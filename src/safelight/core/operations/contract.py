@@ -151,4 +151,4 @@ def _one(detail: ErrorDetails, spec: OperationSpec) -> InvalidValue:
     given = detail["input"]
     shown = repr(given) if len(repr(given)) <= 80 else repr(given)[:77] + "..."
     message = detail["msg"].removeprefix("Value error, ")
-    return InvalidValue(path, f"{shown} is refused: {message[0].lower()}{message[1:]}", hint.capitalize())
+    return InvalidValue(path, f"{shown} is refused: {message[0].lower()}{message[1:]}", hint[:1].upper() + hint[1:])

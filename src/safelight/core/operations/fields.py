@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 MAX_PROMPT = 20_000
 MAX_PIXELS = 16_000_000
@@ -21,16 +21,25 @@ def _said(prompt: str) -> str:
     return prompt
 
 
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted, not true or false")
+    return value
+
+
+Number = BeforeValidator(_number)
+"""JSON's true is no 1."""
+
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT), AfterValidator(_said)]
 NegativePrompt = Annotated[str, Field(max_length=MAX_PROMPT)]
-Steps = Annotated[int, Field(ge=1, le=150)]
-GuidanceScale = Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)]
-Side = Annotated[int, Field(ge=64, le=4096)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Strength = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-LoraStrength = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
-BatchSize = Annotated[int, Field(ge=1, le=64)]
-ClipSkip = Annotated[int, Field(ge=1, le=12)]
+Steps = Annotated[int, Field(ge=1, le=150), Number]
+GuidanceScale = Annotated[float, Field(ge=0, le=30, allow_inf_nan=False), Number]
+Side = Annotated[int, Field(ge=64, le=4096), Number]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), Number]
+Strength = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Number]
+LoraStrength = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False), Number]
+BatchSize = Annotated[int, Field(ge=1, le=64), Number]
+ClipSkip = Annotated[int, Field(ge=1, le=12), Number]
 Picture = Annotated[str, Field(min_length=1, max_length=64 * 1024 * 1024)]
 """An artifact's id, an upload's id, or a picture as base64 (with or without a `data:` prefix)."""
 
@@ -67,7 +76,9 @@ class Output(Part):
     """How the finished picture is written."""
 
     format: Annotated[Literal["png", "webp", "jpeg", "avif"], Field(description="file format")] = "png"
-    quality: Annotated[int, Field(ge=1, le=100, description="of the lossy formats; 100 is lossless in WebP")] = 92
+    quality: Annotated[
+        int, Field(ge=1, le=100, description="of the lossy formats; 100 is lossless in WebP"), Number
+    ] = 92
     metadata: Annotated[bool, Field(description="write what made the picture into the file")] = True
 
 

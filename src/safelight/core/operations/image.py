@@ -83,7 +83,9 @@ class ImageInpaint(ImageTransform):
             validation_alias=AliasChoices("mask", "mask_image"), description="white = repaint; like `image`, same shape"
         ),
     ]
-    mask_blur: Annotated[int, Field(ge=0, le=64, description="pixels over which the repainted part fades in")] = 4
+    mask_blur: Annotated[
+        int, Field(ge=0, le=64, description="pixels over which the repainted part fades in"), f.Number
+    ] = 4
 
 
 class ResolvedLora(f.Part):
