@@ -295,6 +295,19 @@ def test_a_server_of_a_command_stays_for_the_jobs_of_others(tmp_path):
     assert shell.run("stop")[0] == 0
 
 
+def test_a_server_of_a_command_leaves_older_jobs_to_one_of_their_own(tmp_path):
+    shell = Shell(tmp_path)
+    shell.json("serve", "--detach", "--set", "jobs.max_open=1")
+    long = shell.run("generate", "a sea", *LONG, "--no-wait")[1].strip()
+    waiting = shell.run("generate", "a dune", *ONE_PASS, "--no-wait")[1].strip()
+    assert shell.run("stop")[0] == 0
+    code, _, err = shell.run("generate", "a hill", *ONE_PASS, "-o", "hill.png")
+    assert code == 0 and "The server stays" not in err
+    states = {each["id"]: each["state"] for each in shell.json("jobs", "list")["jobs"]}
+    assert states[long] == states[waiting] == "queued"
+    assert address.read(shell.home) is None
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C alone there")
 def test_ctrl_c_ends_a_server_in_the_foreground(tmp_path):
     shell = Shell(tmp_path)

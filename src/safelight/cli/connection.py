@@ -43,9 +43,11 @@ def server(*, draws: bool = False, home: Path | None = None) -> Iterator[Client]
 
 
 def _on_any_port(settings: Settings, home: Path) -> Settings:
-    """The same settings for a server on `home` that takes any free port: the usual one may be another folder's."""
+    """The same settings for a server on `home` that takes any free port, for the usual one may be another folder's,
+    and runs what is handed to it alone: jobs that wait for a server of their own go on waiting."""
     values = settings.values()
     values["server"]["port"] = 0
+    values["jobs"]["take_up"] = False
     values["storage"]["home"] = str(home)
     return settings_of(values, settings.environment)
 
@@ -71,7 +73,7 @@ def _own(settings: Settings, draws: bool) -> Iterator[Client]:
         try:
             yield client
         finally:
-            _leave(client)
+            _leave(client, here)
 
 
 def _answering(process: subprocess.Popen[bytes], home: Path, draws: bool) -> Address:
@@ -90,15 +92,14 @@ def _answering(process: subprocess.Popen[bytes], home: Path, draws: bool) -> Add
     raise ServerNotRunning(f"No server could be started on {home}.", f"{home / launch.LOG_NAME} says why.")
 
 
-def _leave(client: Client) -> None:
-    """Stop the server of this command, unless somebody's jobs are there meanwhile. One that has died is left at that:
+def _leave(client: Client, here: Address) -> None:
+    """Stop the server of this command, unless somebody's jobs have come meanwhile. One that has died is left at that:
     what the command met when it died is the error to tell."""
     try:
-        jobs = client.system()["jobs"]
+        there = [job for state in ("queued", "running") for job in client.jobs(state=state, limit=200)]
     except ServerNotRunning:
         return
-    waiting = int(jobs.get("queued", 0)) + int(jobs.get("running", 0))
-    if waiting:
+    if waiting := sum(job.fields["created_at"] >= here.born for job in there):
         said = "another job is" if waiting == 1 else f"{waiting} other jobs are"
         click.echo(f"The server stays, for {said} there; `safelight stop` ends it.", err=True)
     else:

@@ -81,6 +81,7 @@ class Dispatch:
         self._declined: dict[str, float] = {}
         self._leaving: set[tuple[str, int]] = set()
         self._woken = asyncio.Event()
+        self._began_at = 0.0 if settings.jobs.take_up else time.time()
         self._stopping = False
         self._loop: asyncio.Task[None] | None = None
         self._hearing = Hearing(
@@ -167,7 +168,8 @@ class Dispatch:
             if job.cancel_requested or job.pause_requested:
                 await self._remind(job)
         now = time.time()
-        queued = [job for job in await self._store.waiting(now) if not self._was_declined(job.id)]
+        waiting = await self._store.waiting(now)
+        queued = [job for job in waiting if job.created_at >= self._began_at and not self._was_declined(job.id)]
         if queued and not self._stopping:
             views = self._views({job.id: job for job in running})
             await self._act(dispatcher.assign(queued, running, views, self._peaks, now))

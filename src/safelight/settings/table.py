@@ -77,6 +77,7 @@ class JobSettings:
         2.0, "a running job's state is written this often at most", limits=(0.01, 3600), zero="after every step"
     )
     preview_steps: int = setting(3, "a watched job shows a preview every so many steps", limits=(1, 150), zero="none")
+    take_up: bool = setting(True, "run jobs that an earlier server accepted; if not, they wait for one that does")
     max_open: int = setting(8, "jobs that a worker has open side by side", limits=(1, 256))
 
 
