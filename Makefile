@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: help setup demo serve test test-pythons lint format docs bench verify clean
+.PHONY: help setup demo serve test test-pythons lint format docs web bench verify clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ format: setup ## Put the source in form
 
 docs: setup ## Write the generated pages again
 	$(BIN)/python docs/generate.py
+
+web: setup ## Check the page, which is plain and needs no build
+	$(BIN)/python -m pytest -q tests/acceptance/test_http_server.py -k pages
 
 bench: setup ## Measure this machine
 	$(BIN)/python -m benchmarks $(ARGS)
