@@ -144,6 +144,12 @@ def test_a_client_may_name_its_job(server):
     assert found["errors"][0]["path"] == "id"
 
 
+@pytest.mark.parametrize("name", ["abc%0A", "abc%0Ad", "a" * 65, "-abc", "a.b"])
+def test_a_name_that_could_not_name_a_file_is_refused(server, name):
+    found = problem(server.http.put(f"/v1/jobs/{name}", json=GENERATE), 422, "invalid_request")
+    assert [each["path"] for each in found["errors"]] == ["id"]
+
+
 def test_jobs_are_listed_in_pages_and_filtered(server):
     ids = [server.submit(tags=["page"], width=64, height=64) for _ in range(5)]
     for each in ids:

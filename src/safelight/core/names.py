@@ -28,7 +28,7 @@ def new_id() -> str:
 
 def is_id(text: str) -> bool:
     """Whether `text` may be a job's id."""
-    return re.match(ID_PATTERN, text) is not None
+    return re.fullmatch(ID_PATTERN, text) is not None
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:

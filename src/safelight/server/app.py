@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -173,6 +174,13 @@ class Parts:
             yield
 
 
+def cores() -> int:
+    """Cores that this process may run on: those it is bound to where the system binds processes, else all."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def worker_specs(settings: Settings) -> list[WorkerSpec]:
     """The workers to keep: one on the device the settings name."""
     return [
@@ -181,7 +189,7 @@ def worker_specs(settings: Settings) -> list[WorkerSpec]:
             device=settings.devices.device,
             dtype=settings.devices.dtype,
             channels_last=settings.performance.channels_last,
-            threads=settings.devices.threads or os.cpu_count() or 1,
+            threads=settings.devices.threads or cores(),
             memory_gib=settings.devices.memory_gib,
             max_batch=settings.performance.max_batch_size,
             checkpoint_interval_s=settings.jobs.checkpoint_interval_s,

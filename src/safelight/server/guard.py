@@ -65,9 +65,7 @@ class Guard:
         """Why the request is refused, or None."""
         host = headers.get("host", "")
         if not self.knows(_name(host)):
-            return NotAllowed(
-                f"The host {host!r} is not this server's.", "Use 127.0.0.1 or localhost, or add it to server.hosts."
-            )
+            return NotAllowed(f"The host {host!r} is not this server's.", "Use 127.0.0.1 or localhost.")
         if method in SAFE_METHODS and not websocket:
             return None
         origin = headers.get("origin")

@@ -6,7 +6,6 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 
-from safelight.server.doors.native.views import ProblemView
 from safelight.server.services import OWNER, Services
 
 
@@ -46,5 +45,3 @@ _WORDS: dict[int, str] = {
     429: "Too much is queued or open; see Retry-After",
     503: "The server is not ready or is stopping",
 }
-
-PROBLEM_MODEL = ProblemView
