@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
+import stat
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +26,7 @@ MAX_METADATA_BYTES = 8 * 1024 * 1024
 PARAMETERS = "parameters"
 """The A1111 infotext's name among the texts of a picture."""
 
+_SHA256 = re.compile("[0-9a-f]{64}")
 _USER_COMMENT = 0x9286
 _MAX_JPEG_EXIF = 65_000
 _JPEG_SEGMENT = b"SAFELIGHT\0"
@@ -46,7 +49,7 @@ class Files:
 
     def path(self, sha256: str) -> Path:
         """Where the file of that content lies or would lie. ValueError for what is no SHA-256."""
-        if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
+        if not _SHA256.fullmatch(sha256):
             raise ValueError(f"{sha256!r} is not a SHA-256 in lower-case hex digits")
         return self.root / sha256[:2] / sha256
 
@@ -60,8 +63,11 @@ class Files:
         sha256 = hashlib.sha256(data).hexdigest()
         if not self._touched(sha256):
             temporary = self.temporary()
-            temporary.write_bytes(data)
-            self._place(temporary, sha256)
+            try:
+                temporary.write_bytes(data)
+                self._place(temporary, sha256)
+            finally:  # what a full disk cut short must not fill it further; once placed, nothing has this name
+                temporary.unlink(missing_ok=True)
         return sha256
 
     def adopt(self, temporary: Path) -> str:
@@ -85,10 +91,15 @@ class Files:
         return len(left)
 
     def __iter__(self) -> Iterator[tuple[str, float]]:
-        """Each file's SHA-256 and when it was last put (seconds since the epoch)."""
+        """Each file's SHA-256 and when it was last put (seconds since the epoch). What other programs left in the
+        folders (Thumbs.db, .DS_Store, a folder) is none of ours and is not seen."""
         for path in self.root.glob("[0-9a-f][0-9a-f]/*"):
+            if not _SHA256.fullmatch(path.name) or path.name[:2] != path.parent.name:
+                continue
             with contextlib.suppress(FileNotFoundError):
-                yield path.name, path.stat().st_mtime
+                facts = path.stat(follow_symlinks=False)
+                if stat.S_ISREG(facts.st_mode):
+                    yield path.name, facts.st_mtime
 
     def remove(self, sha256: str, put_before: float) -> int:
         """Remove the file unless it was put again since `put_before`; its bytes, or 0 where it stays or is gone.
@@ -122,13 +133,13 @@ class Files:
             os.fsync(file.fileno())
         if not path.parent.is_dir():
             path.parent.mkdir(exist_ok=True)
-            _sync_folder(self.root)
+            sync_folder(self.root)
         os.utime(temporary)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the folder's names last. Windows has no such call; NTFS keeps them in its journal."""
     if os.name == "nt":
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -258,6 +259,59 @@ def test_what_was_put_stays_whoever_removes_meanwhile(tmp_path: Path) -> None:
     assert content(files) == {sha256: b"x"}
 
 
+def test_what_other_programs_leave_in_the_folder_is_not_seen(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    sha256 = files.put(b"ours")
+    there = files.path(sha256).parent
+    for stray in ("Thumbs.db", ".DS_Store", "desktop.ini", f"{sha256}.bak", sha256.upper(), f"{sha256}\n"):
+        (there / stray).write_bytes(b"stray")
+    (there / (sha256[:2] + "0" * 62)).mkdir()
+    (there / (sha256[:2] + "1" * 62)).symlink_to(files.path(sha256))
+    elsewhere = tmp_path / ("00" if sha256[:2] != "00" else "01")
+    elsewhere.mkdir()
+    (elsewhere / sha256).write_bytes(b"in another's folder")
+    assert [found for found, _ in files] == [sha256]
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The room that a file cut short takes would be missing at the next attempt."""
+    files = Files(tmp_path)
+    files.put(b"kept")
+    before = set(tmp_path.rglob("*"))
+    real = Path.write_bytes
+
+    def cut_short(path: Path, data: bytes) -> int:
+        real(path, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", cut_short)
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            files.put(b"too much")
+    assert set(tmp_path.rglob("*")) == before
+    assert files.path(files.put(b"too much")).read_bytes() == b"too much"
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from safelight.artifacts import Files
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    Files(Path(sys.argv[1])).put(bytes(5000))
+except OSError as error:
+    print(error.errno)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of Unix")
+def test_a_file_that_the_system_cuts_short_leaves_nothing_behind(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], check=True, capture_output=True, text=True)
+    assert int(done.stdout) == errno.EFBIG
+    assert list(tmp_path.iterdir()) == []
+
+
 WRITER = """
 import os, sys
 from pathlib import Path
@@ -270,11 +324,10 @@ for n in range(10**9):
 
 def test_after_a_kill_every_file_is_whole_and_every_answered_one_is_there(tmp_path: Path) -> None:
     files = Files(tmp_path)
-    for seconds in (0.0, 0.03, 0.1):
+    for answers in (1, 3, 10):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
-            said = process.stdout.readline()
-            time.sleep(seconds)
+            said = b"".join(process.stdout.readline() for _ in range(answers))
             process.kill()
             said += process.stdout.read()
         files.sweep()

@@ -98,9 +98,7 @@ def _remove_all(files: Files, going: set[str], before: float) -> list[int]:
 
 async def _remove_leftovers(store: Store, root: Path) -> int:
     """Remove the checkpoints of jobs that are over or unknown. A job is stored before it has any, so none is early."""
-    there = await asyncio.to_thread(
-        lambda: [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    )
+    there = await asyncio.to_thread(_folders_in, root)
     left = set(there) - await store.unfinished(there)
     for name in left:  # where a stale attempt still writes, the next round finishes it
         await asyncio.to_thread(shutil.rmtree, root / name, ignore_errors=True)

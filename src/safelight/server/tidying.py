@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 
-from safelight.errors import SafelightError
 from safelight.jobs.store import Store
-from safelight.jobs.upkeep import Folders, Retention, tidy
+from safelight.jobs.upkeep import Folders, Retention, Tidied, tidy
 from safelight.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,21 +41,21 @@ class Tidying:
         return made
 
     async def end(self) -> None:
-        """Stop; a round under way may be left in the middle, the next one finishes it."""
+        """Stop; a round under way may be left in the middle, the next one finishes it. Raises nothing of its own."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         while True:
-            try:
-                done = await tidy(self._store, self._retention, self._folders, time.time())
-            except (OSError, SafelightError):
-                # A full disk or a locked store today is no reason to keep everything for ever.
-                log.exception("Tidying failed; once more in %g s.", EVERY_S)
-            else:
-                if done.jobs or done.files or done.checkpoints:
-                    log.info("tidied", extra={"jobs": done.jobs, "files": done.files, "bytes": done.bytes,
-                                              "checkpoints": done.checkpoints})  # fmt: skip
+            # A full disk, a locked store or a fault today is no reason to keep everything for ever.
+            [done] = await asyncio.gather(self._round(), return_exceptions=True)
+            if isinstance(done, BaseException):
+                log.error("Tidying failed; once more in %g s.", EVERY_S, exc_info=done)
+            elif done.jobs or done.files or done.checkpoints:
+                log.info("tidied", extra={"jobs": done.jobs, "files": done.files, "bytes": done.bytes,
+                                          "checkpoints": done.checkpoints})  # fmt: skip
             await asyncio.sleep(EVERY_S)
+
+    async def _round(self) -> Tidied:
+        return await tidy(self._store, self._retention, self._folders, time.time())
