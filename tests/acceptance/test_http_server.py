@@ -237,6 +237,18 @@ def test_readiness_says_why_not(tmp_path):
         assert here.job(job_id)["state"] == "queued"
 
 
+def test_a_keeper_of_workers_that_has_ended_makes_it_unready(tmp_path):
+    class Faulty(Theatre):
+        async def start(self, spec):
+            raise ZeroDivisionError("a fault of ours")
+
+    with stage(tmp_path, theatre=Faulty()) as here:
+        deadline = time.monotonic() + 30
+        while (answer := here.http.get("/ready")).status_code == 200 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert "not looked after" in problem(answer, 503, "worker_unavailable")["detail"]
+
+
 def test_a_stop_ends_streams_refuses_work_and_gives_jobs_back_with_their_checkpoints(tmp_path):
     with stage(tmp_path) as first:
         job_id = first.submit("wait", **SMALL)

@@ -137,6 +137,8 @@ class Dispatch:
             return "The server is not running."
         if self._loop.done():
             return "Jobs are not handed out any more; the server's log says why. Restart the server."
+        if not self._pool.kept:
+            return "Workers are not looked after any more; the server's log says why. Restart the server."
         troubles = self._pool.troubles
         if self._pool.ready or any(spec.id not in troubles for spec in self._specs):
             return ""

@@ -118,6 +118,8 @@ class Hearing:
                 )  # fmt: skip
             except (StaleAttempt, NotFound) as error:
                 log.info("not released: %s", error)
+            except (SafelightError, OSError):
+                log.exception("Job %s cannot be given back now; the end of its lease does it.", each.job)
         self._changed()
 
     async def _write_down(self, worker: Speaker, line: _Line) -> None:

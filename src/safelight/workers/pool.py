@@ -14,13 +14,18 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from safelight.errors import WorkerUnavailable
+from safelight.errors import SafelightError, WorkerUnavailable
 from safelight.workers.deaths import Death, Released, oom_kills, released
+from safelight.workers.frames import BadFrame
 from safelight.workers.handle import Launcher, WorkerHandle, WorkerState
 from safelight.workers.messages import ToServer
 from safelight.workers.spec import WorkerSpec
 
 log = logging.getLogger(__name__)
+
+AROUND = (OSError, SafelightError, BadFrame)
+"""What may go wrong around a worker: no process or socket to be had, an order that cannot be sent, a store that is
+locked or full when it ends."""
 
 OnMessage = Callable[[WorkerHandle, ToServer], Awaitable[None]]
 OnExit = Callable[[WorkerHandle, list[Released]], Awaitable[None]]
@@ -35,7 +40,7 @@ class Limits:
     """
 
     ready_s: float = 120.0
-    hang_s: float = 60.0
+    hang_s: float = 300.0
     hang_factor: float = 10.0
     tick_s: float = 1.0
     backoff_s: float = 0.5
@@ -83,6 +88,11 @@ class Pool:
         return dict(self._workers)
 
     @property
+    def kept(self) -> bool:
+        """Whether every spec is looked after, and hung workers are: false where a task of the pool has ended."""
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    @property
     def ready(self) -> list[WorkerHandle]:
         """Those that take jobs now."""
         return [worker for worker in self._workers.values() if worker.state is WorkerState.READY]
@@ -99,25 +109,32 @@ class Pool:
         """
         self._closing.set()
         await asyncio.gather(*(worker.stop(grace_s) for worker in self._workers.values()))
-        await asyncio.gather(*self._tasks)
+        for task in self._tasks:
+            await asyncio.wait({task})
+            if error := task.exception():
+                log.error("the %s had ended", task.get_name(), exc_info=error)
 
     async def _keep(self, spec: WorkerSpec) -> None:
-        """One spec's workers, one after another. Only deaths that no job explains make it wait before the next."""
+        """One spec's workers, one after another. Only deaths that no job explains make it wait before the next.
+
+        What goes wrong around a worker is such a failure too: the next start is tried all the same.
+        """
         failures = 0
         while not self._closing.is_set():
             try:
                 worker = await self._start(spec)
-            except WorkerUnavailable as error:
-                reason, blame = str(error), True
-            else:
                 if worker is None:
                     return
                 death = await self._live(worker)
-                if self._closing.is_set():
-                    return
                 reason = f"The worker {spec.id} {death.words()}."
                 blame = worker.ready is None or (not worker.attempts and not death.stopping and _own_fault(death))
                 log.warning("%s", reason)
+            except AROUND as error:
+                if (left := self._workers.pop(spec.id, None)) is not None:
+                    left.kill()
+                reason, blame = _words(spec, error), True
+            if self._closing.is_set():
+                return
             failures = failures + 1 if blame else 0
             if failures:
                 await self._back_off(spec, failures, reason)
@@ -132,7 +149,7 @@ class Pool:
         closing.cancel()
         if not starting.done():
             starting.cancel()
-            with contextlib.suppress(asyncio.CancelledError, WorkerUnavailable):
+            with contextlib.suppress(asyncio.CancelledError, *AROUND):
                 await starting
             return None
         worker = starting.result()
@@ -192,6 +209,12 @@ class Pool:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), seconds)
         return self._closing.is_set()
+
+
+def _words(spec: WorkerSpec, error: Exception) -> str:
+    if isinstance(error, WorkerUnavailable):
+        return str(error)
+    return f"The worker {spec.id} could not be kept: {error or type(error).__name__}"
 
 
 def _own_fault(death: Death) -> bool:

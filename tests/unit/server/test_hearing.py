@@ -152,6 +152,24 @@ def test_a_worker_whose_word_cannot_be_stored_is_ended(worker):
     asyncio.run(act())
 
 
+def test_what_cannot_be_given_back_now_is_left_to_the_end_of_its_lease(worker, caplog):
+    class Full(MemoryStore):
+        async def release(self, *given, **named):
+            raise StoreUnusable("The disk is full.")
+
+    async def act():
+        now = [100.0]
+        store = Full(tick=lambda: now[0])
+        hearing, said = await hearing_of(store)
+        await hearing.on_exit(worker, [Released("j", 1, AttemptEnd.KILLED, "gone")])
+        assert said["changed"] == 1 and "cannot be given back now" in caplog.text
+        assert await store.expired() == []
+        now[0] += 6
+        assert [job.id for job in await store.expired()] == ["j"]
+
+    asyncio.run(act())
+
+
 def test_a_measured_cost_is_kept_but_not_at_every_pass(worker):
     async def act():
         store = Counting()

@@ -10,10 +10,10 @@ import pytest
 from tests.unit.workers.playing import serving, spec
 
 from safelight.core.states import AttemptEnd
-from safelight.errors import WorkerUnavailable
+from safelight.errors import StoreUnusable, WorkerUnavailable
 from safelight.workers import pool as judged
 from safelight.workers.channel import Channel
-from safelight.workers.frames import pack
+from safelight.workers.frames import BadFrame, pack
 from safelight.workers.handle import WorkerHandle
 from safelight.workers.messages import Assign, Broken, Ready, Succeeded, ToServer
 from safelight.workers.pool import Limits
@@ -30,7 +30,8 @@ class Played:
 
     async def start(self, spec):
         if self.refusals:
-            raise WorkerUnavailable(self.refusals.pop(0))
+            refusal = self.refusals.pop(0)
+            raise WorkerUnavailable(refusal) if isinstance(refusal, str) else refusal
         ours, theirs = socket.socketpair()
         channel = Channel(*await asyncio.open_connection(sock=ours), ToServer)
         code = asyncio.get_running_loop().create_future()
@@ -150,6 +151,68 @@ def test_starts_that_fail_are_counted_and_forgotten_after_a_good_life():
     assert (first.failures, first.reason) == (1, "no room")
     assert (third.failures, third.reason) == (3, "The worker cpu broke: no such device.")
     assert last == {}
+
+
+def test_what_goes_wrong_around_a_worker_is_a_trouble_and_the_next_start_is_tried():
+    async def scenario():
+        launcher = Played(OSError(24, "Too many open files"), BadFrame("too long"), StoreUnusable("The disk is full."))
+        async with serving(launcher, spec(), limits=Limits(backoff_s=0.02)) as server:
+            reasons = []
+            for number in (1, 2, 3):
+                await server.until_polled(
+                    lambda number=number: [t for t in server.pool.troubles.values() if t.failures == number]
+                )
+                reasons.append(server.pool.troubles["cpu"].reason)
+            await server.until_polled(lambda: launcher.sockets)
+            launcher.say(0, READY)
+            await server.ready()
+            return reasons, server.pool.kept
+
+    reasons, kept = asyncio.run(scenario())
+    said = ("Too many open files", "too long", "The disk is full.")
+    assert all(
+        "worker cpu could not be kept" in reason and words in reason
+        for reason, words in zip(reasons, said, strict=True)
+    )
+    assert kept
+
+
+def test_a_store_that_fails_when_a_worker_ends_costs_no_worker():
+    async def scenario():
+        launcher = Played()
+        async with serving(launcher, spec(), limits=Limits(backoff_s=0.02)) as server:
+            leave = server.pool._on_exit
+
+            async def fail_once(worker, released):
+                server.pool._on_exit = leave
+                raise StoreUnusable("The disk is full.")
+
+            server.pool._on_exit = fail_once
+            await server.until_polled(lambda: launcher.sockets)
+            launcher.say(0, READY)
+            await server.ready()
+            launcher.die(0, -signal.SIGKILL)
+            await server.until_polled(lambda: len(launcher.sockets) == 2)
+            trouble = server.pool.troubles["cpu"]
+            launcher.say(1, READY)
+            await server.ready(2)
+            return trouble, server.pool.kept, server.pool.workers["cpu"].pid
+
+    trouble, kept, pid = asyncio.run(scenario())
+    assert "The disk is full." in trouble.reason and kept and pid == 1
+
+
+def test_a_keeper_that_has_ended_is_seen(caplog):
+    class Faulty(Played):
+        async def start(self, spec):
+            raise ZeroDivisionError("a fault of ours")
+
+    async def scenario():
+        async with serving(Faulty(), spec()) as server:
+            await server.until_polled(lambda: not server.pool.kept)
+
+    asyncio.run(scenario())
+    assert "worker cpu had ended" in caplog.text and "a fault of ours" in caplog.text
 
 
 def test_an_idle_worker_that_keeps_crashing_is_a_trouble_but_a_kill_from_outside_is_none():
