@@ -56,7 +56,9 @@ def latents(folder: Path, models: Path, bodies: list[dict[str, Any]], **options:
     studio.finish()
     studio.loop.stop()
     assert not studio.told.ends, studio.told.ends
-    snapshots = [read(Path(studio.told.checkpoints[f"job{index}", 1][-1])) for index in range(len(bodies))]
+    snapshots = [
+        read(Path(studio.told.checkpoints[f"job{index}", 1][-1]), torch.device("cpu")) for index in range(len(bodies))
+    ]
     return [result.x for each in snapshots for result in each.results.values() if isinstance(result, Latent)]
 
 

@@ -66,7 +66,7 @@ def latents(studio: Studio, bodies: list[dict[str, Any]]) -> list[torch.Tensor]:
     assert not studio.told.ends
     found = []
     for index in range(len(bodies)):
-        snapshot = read(Path(studio.told.checkpoints[f"job{index}", 1][-1]))
+        snapshot = read(Path(studio.told.checkpoints[f"job{index}", 1][-1]), torch.device("cpu"))
         found += [result.x for result in snapshot.results.values() if isinstance(result, Latent)]
     return found
 

@@ -35,7 +35,7 @@ MEMORY = {
 MEMORY_FILES = re.compile(r"/proc/(meminfo|self/status|self/statm|\{|\d)|/sys/fs/cgroup|tracemalloc")
 MEMORY_ROOMS = ("telemetry", "engine.residency")
 
-BROAD_ROOMS = ("engine.loop", "workers.process", "workers.zygote", "server.app", "server.problems")
+BROAD_ROOMS = ("engine.loop", "engine.batcher", "workers.process", "workers.zygote", "server.app", "server.problems")
 """The worker's loop and process, and the HTTP edge: they alone may catch everything, and record what they caught."""
 
 each_module = pytest.mark.parametrize("module", modules(), ids=lambda module: module.name)

@@ -72,7 +72,7 @@ def test_our_pictures_are_the_pipelines(tmp_path: Path, sampler: str, family: st
     studio.finish()
     studio.loop.stop()
     assert not studio.told.ends, studio.told.ends
-    results = read(Path(studio.told.checkpoints["job", 1][-1])).results.values()
+    results = read(Path(studio.told.checkpoints["job", 1][-1]), torch.device("cpu")).results.values()
     ours = next(result.x for result in results if isinstance(result, Latent))
     noise = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(5))
     reference = theirs(model, sampler, noise, 3.0)

@@ -66,5 +66,5 @@ PAIR = Form("NAME=VALUE", pair)
 LORA = Form("NAME[:STRENGTH[:TEXT_STRENGTH]]", lora)
 GUIDANCE = Form("KIND[:NAME=VALUE,...]", guidance)
 
-FORMS: Mapping[str, Form] = {"LoraUse": LORA, "GuidanceUse": GUIDANCE}
+FORMS: Mapping[str, Form] = {"LoraUse": LORA, "GuidanceChoice": GUIDANCE}
 """The form of each group of fields that operations hold in lists, by the name of its model."""

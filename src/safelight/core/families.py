@@ -60,7 +60,6 @@ class FamilySpec:
     fingerprints: tuple[Fingerprint, ...]
     code: str
     text_encoders: tuple[str, ...] = ("clip_l",)
-    chunk_length: int = 77
     bytes_per_pixel: int = 2400
     folders: tuple[FolderFingerprint, ...] = ()
     id_aliases: tuple[str, ...] = ()

@@ -110,7 +110,7 @@ class NoiseUse:
 class Sample:
     """A walk down the sigmas. Result: a latent.
 
-    `strength`: share of the schedule that is walked; below 1 it starts from `latent`. `exclusive`: share no pass.
+    `strength`: share of the schedule that is walked; below 1 it starts from `latent`.
     """
 
     picture: int
@@ -125,7 +125,6 @@ class Sample:
     noise: NoiseUse
     latent: Handle | None = None
     strength: float = 1.0
-    exclusive: bool = False
 
 
 @dataclass(frozen=True)

@@ -69,18 +69,28 @@ class Batcher:
         """One pass over rows of one group; where it fails, halves, down to the rows that cannot run alone."""
         evaluations = [wanted.evaluation for wanted in rows]
         began = time.perf_counter()
-        try:
-            clean = forward(evaluations)
-        except (RuntimeError, MemoryError) as error:
+        clean = attempt(evaluations)
+        if isinstance(clean, Exception):
             if len(rows) == 1:
-                return [error]
+                return [clean]
             half = len(rows) // 2
+            del clean  # its trace holds what the pass had allocated
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             return [*self.run(rows[:half]), *self.run(rows[half:])]
         seconds = time.perf_counter() - began
         key = self.key(evaluations[0])
         self.profiles.observe(key, len(rows), seconds)
         self._measured(key, len(rows), seconds)
         return [row.clone() for row in clean]  # a view would keep the whole batch alive
+
+
+def attempt(evaluations: Sequence[Evaluation]) -> Tensor | Exception:
+    """The pass's clean latents, or what it raised: a network may fail in any way, and that costs nobody else."""
+    try:
+        return forward(evaluations)
+    except Exception as error:  # noqa: BLE001 - recorded as the outcome of the rows
+        return error
 
 
 def forward(evaluations: Sequence[Evaluation]) -> Tensor:

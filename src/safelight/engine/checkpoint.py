@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -85,25 +86,29 @@ def write(snapshot: Snapshot, folder: Path) -> None:
         runs[str(number)] = {"place": run.place, "numbers": numbers}
     facts = {"identity": vars(snapshot.identity), "results": results, "runs": runs}
     temporary = folder.with_name(folder.name + ".part")
-    temporary.mkdir(parents=True, exist_ok=True)
-    with (temporary / STATE).open("wb") as file:
-        file.write(save(tensors, {"safelight": json.dumps(facts)}))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder)
+    try:
+        temporary.mkdir(parents=True, exist_ok=True)
+        with (temporary / STATE).open("wb") as file:
+            file.write(save(tensors, {"safelight": json.dumps(facts)}))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder)
+    except OSError:
+        remove(temporary)  # on a full disk every byte counts
+        raise
     sync_folder(folder.parent)
 
 
-def read(folder: Path) -> Snapshot:
-    """The snapshot in `folder`; UnreadableFile where it is not whole."""
+def read(folder: Path, device: torch.device) -> Snapshot:
+    """The snapshot in `folder`, ready to go on from on `device`; UnreadableFile where it is not whole."""
     try:
         with safe_open(folder / STATE, framework="pt") as file:
             facts = json.loads(file.metadata()["safelight"])
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        results = {int(n): load(_under(tensors, f"result.{n}."), each) for n, each in facts["results"].items()}
-        runs = {int(n): _run(tensors, n, each) for n, each in facts["runs"].items()}
+        results = {int(n): load(_under(tensors, f"result.{n}."), each, device) for n, each in facts["results"].items()}
+        runs = {int(n): _run(tensors, n, each, device) for n, each in facts["runs"].items()}
         return Snapshot(Identity(**facts["identity"]), results, runs)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UnreadableFile(
             f"The checkpoint {folder.name} is not whole: {error}.", "The stage starts anew."
         ) from error
@@ -129,7 +134,9 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _run(tensors: Mapping[str, Tensor], number: str, facts: Mapping[str, Any]) -> RunState:
-    memory: dict[str, Tensor | float | int] = {**_under(tensors, f"run.{number}.memory."), **facts["numbers"]}
+def _run(tensors: Mapping[str, Tensor], number: str, facts: Mapping[str, Any], device: torch.device) -> RunState:
+    """A run's latent and memory on `device`; the state of its noise stays on the CPU, where the noise is drawn."""
+    remembered = {name: each.to(device) for name, each in _under(tensors, f"run.{number}.memory.").items()}
+    memory: dict[str, Tensor | float | int] = {**remembered, **facts["numbers"]}
     noise = _under(tensors, f"run.{number}.noise.")
-    return RunState(facts["place"], tensors[f"run.{number}.x"], memory, noise)
+    return RunState(facts["place"], tensors[f"run.{number}.x"].to(device), memory, noise)

@@ -6,6 +6,7 @@ turns anything may change: jobs join, leave, are paused; nothing waits for longe
 
 from __future__ import annotations
 
+import errno
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -37,6 +38,10 @@ from safelight.placement.profiles import PassKey, Profiles
 
 IDLE_WAIT_S = 0.02
 """How long a turn waits for a file being written when there is nothing else to do."""
+
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Errors of a disk that takes nothing more: no fault of a job, which waits until it is tried again."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,8 @@ class Loop:
             results=job.results,
             artifacts=self.options.artifacts,
             saver=self._saver,
-            exclusive=f"{job.order.job}/{number}" if job.order.deterministic else "",
+            deterministic=job.order.deterministic,
+            word=f"{job.order.job}/{number}",
             resumed=job.resumable.get(number),
         )
         handler: Handler = attribute(record.code)
@@ -264,7 +270,7 @@ class Loop:
     def _restore(self, job: OpenJob, folder: Path) -> None:
         """Go on from a checkpoint, or say why not and start anew."""
         try:
-            snapshot = checkpoint.read(folder)
+            snapshot = checkpoint.read(folder, self.where.device)
             why = snapshot.identity.differs(self._identity(job), job.order.deterministic)
         except UnreadableFile as error:
             why = error.message
@@ -291,7 +297,12 @@ class Loop:
         folder = job.order.folder / f"{job.order.attempt}-{job.checkpoint_serial}"
 
         def write() -> None:
-            checkpoint.write(snapshot, folder)
+            try:
+                checkpoint.write(snapshot, folder)
+            except OSError as error:
+                job.changed = True  # what could not be kept is tried again when the next one is due
+                self._tell(job, EventKind.WARNING, {"message": f"A checkpoint could not be written: {error}."})
+                return
             if job.closed:
                 checkpoint.remove(folder)
             else:
@@ -337,13 +348,17 @@ class Loop:
                 self._decline(job, error.message)
         except SafelightError as error:
             self._fail(job, AttemptEnd.REFUSED, error.kind, error.message, error.hint)
+        except OSError as error:
+            if error.errno in FULL:
+                self._decline(job, f"Nothing can be written: {error}.")
+            else:
+                self._fail(job, AttemptEnd.ERROR, type(error).__name__, str(error), trace=traced(error))
         except Exception as error:  # noqa: BLE001 - the worker's loop: recorded with its trace, charged to this job alone
             if ran_out_of_memory(error):
                 hint = "Ask for a smaller picture or batch, or raise devices.memory_gib."
                 self._fail(job, AttemptEnd.REFUSED, OutOfMemory.kind, f"The device ran out of memory: {error}", hint)
             else:
-                trace = "".join(traceback.format_exception(error))
-                self._fail(job, AttemptEnd.ERROR, type(error).__name__, str(error), trace=trace)
+                self._fail(job, AttemptEnd.ERROR, type(error).__name__, str(error), trace=traced(error))
         finally:
             self._current = None
 
@@ -370,6 +385,11 @@ class Loop:
 
     def _measured(self, key: PassKey, width: int, seconds: float) -> None:
         self._reporter.profile(*key, width, seconds)
+
+
+def traced(error: Exception) -> str:
+    """The whole trace, for the attempt's record."""
+    return "".join(traceback.format_exception(error))
 
 
 def ran_out_of_memory(error: Exception) -> bool:

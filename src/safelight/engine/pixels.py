@@ -65,9 +65,18 @@ def to_image(pixels: Tensor) -> Image.Image:
 
 
 def soften(mask: Image.Image, blur: int) -> Tensor:
-    """The mask as fp32 [H, W] in 0..1, faded over about `blur` pixels each way (a Gaussian of half that radius)."""
-    soft = mask.filter(ImageFilter.GaussianBlur(blur / 2)) if blur else mask
-    return torch.from_numpy(np.asarray(soft, dtype=np.float32) / 255.0)
+    """The mask as fp32 [H, W] in 0..1, faded over `blur` pixels each way (a Gaussian of half that radius).
+
+    Farther than `blur` from anything white it is 0, so that what lies there stays to the bit.
+    """
+    hard = torch.from_numpy(np.asarray(mask, dtype=np.float32) / 255.0)
+    if not blur:
+        return hard
+    soft = torch.from_numpy(np.asarray(mask.filter(ImageFilter.GaussianBlur(blur / 2)), dtype=np.float32) / 255.0)
+    window = 2 * blur + 1
+    rows = max_pool2d(hard[None, None], (1, window), stride=1, padding=(0, blur))
+    near = max_pool2d(rows, (window, 1), stride=1, padding=(blur, 0))[0, 0]
+    return torch.where(near > 0, soft, 0.0)
 
 
 def latent_mask(pixels: Tensor, factor: int) -> Tensor:

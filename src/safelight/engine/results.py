@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from safelight.engine.conditioning import Conditioning, Span, Timeline
@@ -63,19 +64,22 @@ def dump(result: Result) -> Dumped:
             return dict(vars(result)), {"kind": type(result).__name__}
 
 
-def load(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Result:
-    """The result that `dump` gave as (tensors, facts). ValueError for a kind it does not know."""
+def load(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], device: torch.device) -> Result:
+    """The result that `dump` gave as (tensors, facts), where handlers expect it: what networks see is on `device`,
+    pixels are on the CPU. ValueError for a kind it does not know.
+    """
+    there = {name: tensor.to(device) for name, tensor in tensors.items()}
     match facts["kind"]:
         case "Said":
-            return Said(_load_timeline(tensors, facts["spans"]))
+            return Said(_load_timeline(there, facts["spans"]))
         case "Stored":
             return Stored(facts["facts"])
         case "Latent":
-            return Latent(**tensors)
+            return Latent(there["x"])
         case "Mask":
-            return Mask(**tensors)
+            return Mask(there["latent"], tensors["pixels"])
         case "Picture":
-            return Picture(**tensors)
+            return Picture(tensors["pixels"])
         case other:
             raise ValueError(f"A checkpoint holds a result of unknown kind {other!r}.")
 

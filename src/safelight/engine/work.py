@@ -52,7 +52,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class Boundary:
-    """A step is done. `clean`: the clean latent it saw last, for previews. `factors`: see Autoencoder.preview."""
+    """A step is done: number `step` of `steps`, down to `sigma`. `clean`: the clean latent it saw last."""
 
     state: RunState
     picture: int
@@ -79,8 +79,9 @@ Work = Generator[Yielded, Any, Result]
 class Desk:
     """What a handler may use.
 
-    `results`: kept results by stage number. `exclusive`: not empty, the job keeps its passes to itself. `resumed`: the
-    run to go on from, for a Sample. `artifacts`: root of the content-addressed files. `saver`: threads for writing.
+    `results`: kept results by stage number. `artifacts`: root of the content-addressed files. `saver`: threads for
+    writing. `deterministic`: the same bytes in any company; `word`: names this stage among all that are open.
+    `resumed`: the run to go on from, for a Sample.
     """
 
     tables: Tables
@@ -88,7 +89,8 @@ class Desk:
     results: Mapping[int, Result]
     artifacts: Path
     saver: Executor
-    exclusive: str = ""
+    deterministic: bool = False
+    word: str = ""
     resumed: RunState | None = None
 
     def result(self, handle: Handle) -> Result:

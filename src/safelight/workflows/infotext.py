@@ -22,7 +22,8 @@ def metadata(request: ResolvedGenerate, picture: int) -> dict[str, str]:
 def infotext(request: ResolvedGenerate, picture: int) -> str:
     """The prompt, the negative prompt, and "Key: value" pairs, in the order that A1111 writes and clients parse.
 
-    Samplers and schedules go by the names A1111 knows; those of an extension by their ids.
+    Hashes are SHA-256 of whole files, as other tools write them; left out until the catalog knows them. Samplers and
+    schedules go by the names A1111 knows; those of an extension by their ids.
     """
     sampler = sampler_table().find(request.sampler)
     schedule = schedule_table().find(request.schedule)
@@ -31,20 +32,19 @@ def infotext(request: ResolvedGenerate, picture: int) -> str:
         "Sampler": sampler.label if sampler else request.sampler,
         "Schedule type": schedule.label if schedule else request.schedule,
         "CFG scale": f"{request.guidance_scale:g}",
-        "Seed": request.seed + picture,
+        "Seed": (request.seed + picture) % 2**64,
         "Size": f"{request.width}x{request.height}",
-        "Model hash": (request.model.sha256 or request.model.header_hash)[:10],
-        "Model": _quoted(request.model.name),
     }
+    if request.model.sha256:
+        pairs["Model hash"] = request.model.sha256[:10]
+    pairs["Model"] = _quoted(request.model.name)
     if isinstance(request, ResolvedTransform):
         pairs["Denoising strength"] = f"{request.strength:g}"
     if request.clip_skip > 1:
         pairs["Clip skip"] = request.clip_skip
-    if request.loras:
-        used = ", ".join(
-            f"{lora.file.name}: {lora.file.sha256 or lora.file.header_hash[:12]}" for lora in request.loras
-        )
-        pairs["Lora hashes"] = f'"{used}"'
+    hashed = [lora.file for lora in request.loras if lora.file.sha256]
+    if hashed:
+        pairs["Lora hashes"] = '"' + ", ".join(f"{file.name}: {file.sha256[:12]}" for file in hashed) + '"'
     pairs["Version"] = f"safelight {__version__}"
     lines = [request.prompt + "".join(f" <lora:{lora.file.name}:{lora.strength:g}>" for lora in request.loras)]
     if request.negative_prompt:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from safelight.engine.checkpoint import STATE, Identity, Snapshot, read, remove, write
 from safelight.engine.conditioning import Conditioning, Span
@@ -13,6 +15,7 @@ from safelight.engine.results import Latent, Mask, Picture, Said, Stored
 from safelight.engine.work import RunState
 from safelight.errors import UnreadableFile
 
+CPU = torch.device("cpu")
 IDENTITY = Identity("request", "engine 1", {"dtype": "fp32", "threads": 2})
 
 
@@ -53,8 +56,8 @@ def same(left: object, right: object) -> bool:
 
 def test_what_is_written_comes_back_to_the_bit(tmp_path: Path) -> None:
     write(snapshot(), tmp_path / "1-1")
-    assert same(read(tmp_path / "1-1"), snapshot())
-    assert read(tmp_path / "1-1").steps == 7
+    assert same(read(tmp_path / "1-1", CPU), snapshot())
+    assert read(tmp_path / "1-1", CPU).steps == 7
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1-1"], "no temporary stays"
 
 
@@ -65,11 +68,11 @@ def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path) -> None:
     for length in (0, 5, 100, len(whole) // 2, len(whole) - 1):
         state.write_bytes(whole[:length])
         with pytest.raises(UnreadableFile, match="1-1"):
-            read(tmp_path / "1-1")
+            read(tmp_path / "1-1", CPU)
     remove(tmp_path / "1-1")
     remove(tmp_path / "1-1")
     with pytest.raises(UnreadableFile):
-        read(tmp_path / "1-1")
+        read(tmp_path / "1-1", CPU)
 
 
 @pytest.mark.parametrize(
@@ -85,3 +88,31 @@ def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path) -> None:
 def test_who_may_go_on_from_it(other: Identity, deterministic: bool, said: str) -> None:
     why = IDENTITY.differs(other, deterministic)
     assert (said in why) if said else why == ""
+
+
+def test_what_networks_see_comes_back_on_the_device(tmp_path: Path) -> None:
+    """`meta` stands for a GPU: what is drawn and encoded on the CPU stays there, the rest moves."""
+    write(snapshot(), tmp_path / "1-1")
+    got = read(tmp_path / "1-1", torch.device("meta"))
+    said, latent, mask, picture, _ = got.results.values()
+    moved = [said.timeline[0].conditioning.sequence, said.timeline[1].region, latent.x, mask.latent, got.runs[5].x]
+    assert {each.device.type for each in (*moved, got.runs[5].memory["denoised"])} == {"meta"}
+    assert {each.device.type for each in (mask.pixels, picture.pixels, got.runs[5].noise["generator"])} == {"cpu"}
+
+
+def test_a_file_of_another_shape_is_refused(tmp_path: Path) -> None:
+    write(snapshot(), tmp_path / "1-1")
+    for facts in ("[]", '{"identity": 3, "results": {}, "runs": {}}', '{"identity": {}, "results": [], "runs": {}}'):
+        save_file({"x": torch.zeros(1)}, tmp_path / "1-1" / STATE, {"safelight": facts})
+        with pytest.raises(UnreadableFile):
+            read(tmp_path / "1-1", CPU)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write(snapshot(), tmp_path / "1-1")
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from safelight.core.operations import Contract
 from safelight.core.stages import Handle
 from safelight.core.tables import Tables
 from safelight.workflows.context import Context
+
+from .conftest import OneModel
 
 Asked = list[Any]
 
@@ -94,5 +97,17 @@ def test_infotext_reads_as_a1111_writes(tables: Tables, context: Context) -> Non
     assert lines[1] == "Negative prompt: rain"
     assert lines[2].startswith(
         "Steps: 4, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 5, Seed: 7, Size: 128x128, "
-        "Model hash: ababababab, Model: tiny, Denoising strength: 0.8, Clip skip: 2, Lora hashes: "
+        "Model: tiny, Denoising strength: 0.8, Clip skip: 2, Version: safelight "
+    ), "no hash is better than another kind of hash"
+
+
+def test_hashes_are_of_whole_files_and_seeds_wrap_around(tables: Tables) -> None:
+    model = OneModel()
+    model.entry = dataclasses.replace(
+        model.entry, ref=model.entry.ref.model_copy(update={"sha256": "0123456789abcdef"})
     )
+    asked, _ = stages_of(tables, Context(model, tables), "image.generate", seed=2**64 - 1, batch_size=2)
+    first, second = asked[-2:]
+    assert "Model hash: 0123456789, Model: tiny" in first.metadata["parameters"]
+    assert (first.seed, second.seed) == (2**64 - 1, 0)
+    assert "Seed: 0," in second.metadata["parameters"]

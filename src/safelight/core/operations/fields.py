@@ -60,7 +60,7 @@ class LoraUse(Part):
     ] = None
 
 
-class GuidanceUse(Part):
+class GuidanceChoice(Part):
     """A guidance around the classifier-free one: its kind and its parameters."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -82,7 +82,7 @@ class Output(Part):
     metadata: Annotated[bool, Field(description="write what made the picture into the file")] = True
 
 
-class NoiseUse(Part):
+class NoiseChoice(Part):
     """Where a picture's random numbers come from."""
 
     source: Annotated[

@@ -40,10 +40,10 @@ class ImageGenerate(BaseModel):
         default_factory=dict
     )
     guidance: Annotated[
-        tuple[f.GuidanceUse, ...], Field(max_length=8, description="guidances around the plain one, innermost first")
+        tuple[f.GuidanceChoice, ...], Field(max_length=8, description="guidances around the plain one, innermost first")
     ] = ()
     parser: Annotated[Literal["a1111", "plain"], Field(description="how weights in prompts are written")] = "a1111"
-    noise: Annotated[f.NoiseUse, Field(description="the source of random numbers")] = f.NoiseUse()
+    noise: Annotated[f.NoiseChoice, Field(description="the source of random numbers")] = f.NoiseChoice()
     output: Annotated[f.Output, Field(description="the finished file")] = f.Output()
     deterministic: Annotated[
         bool, Field(description="byte-identical in any company and after any crash; never shares a pass")
@@ -128,7 +128,7 @@ class ResolvedGenerate(BaseModel):
     schedule_options: dict[str, f.Scalar]
     guidance: tuple[ResolvedGuidance, ...]
     parser: str
-    noise: f.NoiseUse
+    noise: f.NoiseChoice
     output: f.Output
     deterministic: bool
 

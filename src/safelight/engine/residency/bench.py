@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 
+from safelight.catalog.pins import check
 from safelight.core.families import FamilySpec
 from safelight.core.files import FileRef
 from safelight.core.names import attribute
@@ -101,11 +102,16 @@ class Bench:
         """Bytes of all that is in memory, adapters included."""
         return sum(resident.held().bytes for resident in list(self._residents.values()))
 
-    def tile(self, pixels: int) -> int:
-        """Side of the tiles (in pixels) that a picture of so many pixels is decoded in; 0: whole."""
-        spare = max(0, self.budget - self.bytes)
-        needed = pixels * max(spec.bytes_per_pixel for spec in self._families)
-        return 0 if pixels <= WHOLE_PIXELS and needed <= spare else TILE
+    def tile(self, pixels: int, family: str, deterministic: bool) -> int:
+        """Side of the tiles (in pixels) that a picture of so many pixels is decoded in; 0: whole.
+
+        By size, and by what is free; a deterministic picture by size alone, since tiles change last bits.
+        """
+        if pixels > WHOLE_PIXELS:
+            return TILE
+        spare = self.budget - self.bytes
+        fits = pixels * self._families.get(family).bytes_per_pixel <= spare
+        return 0 if fits or deterministic else TILE
 
     @contextmanager
     def network(self, use: NetworkUse) -> Iterator[LentNetwork]:
@@ -149,6 +155,7 @@ class Bench:
             resident.users -= 1
 
     def _load(self, key: str, model: FileRef, family: str, component: str) -> _Resident:
+        check(model)
         code = attribute(self._families.get(family).code)
         opened: Family = code(model.path, self.where.dtype, self.where.device, self.where.channels_last)
         wanted = opened.size(component)
@@ -207,7 +214,10 @@ class Bench:
         return tuple(row), tuple(warnings)
 
     def _lora(self, file: FileRef) -> LoraFile:
-        known = self._loras.pop(file.key, None) or read_lora(file.path)
+        known = self._loras.pop(file.key, None)
+        if known is None:
+            check(file)
+            known = read_lora(file.path)
         self._loras[file.key] = known
         while len(self._loras) > LORAS_KEPT:
             oldest = next(iter(self._loras))

@@ -20,7 +20,7 @@ def encode_pixels(stage: EncodePixels, desk: Desk) -> Work:
     picture = picture.to(desk.bench.device)
     with desk.bench.autoencoder(stage.model) as lent:
         encoder = lent.autoencoder
-        tile = desk.bench.tile(stage.width * stage.height)
+        tile = desk.bench.tile(stage.width * stage.height, stage.model.family, desk.deterministic)
         encode = _piecewise(picture, encoder.encode, tile, OVERLAP, (1, encoder.factor))
         latent = yield from encode
     return Latent(latent)
@@ -41,7 +41,8 @@ def decode(stage: Decode, desk: Desk) -> Work:
     with desk.bench.autoencoder(stage.model) as lent:
         decoder = lent.autoencoder
         factor = decoder.factor
-        tile = desk.bench.tile(latent.x.shape[-1] * latent.x.shape[-2] * factor**2)
+        pixels_wanted = latent.x.shape[-1] * latent.x.shape[-2] * factor**2
+        tile = desk.bench.tile(pixels_wanted, stage.model.family, desk.deterministic)
         work = _piecewise(latent.x, decoder.decode, tile // factor, OVERLAP // factor, (factor, 1))
         pixels = yield from work
     if not bool(torch.isfinite(pixels).all()):

@@ -96,7 +96,7 @@ def answers(segment: Segment, lent: LentNetwork, desk: Desk) -> Ask:
             prompt=prompt.timeline,
             negative_prompt=negative.timeline,
             guidance_scale=segment.guidance_scale,
-            exclusive=desk.exclusive,
+            exclusive=desk.word if desk.deterministic else "",
             options=use.options,
             tensors={name: _tensor(desk.result(handle)) for name, handle in use.inputs.items()},
             inner=chain,

@@ -24,6 +24,9 @@ from safelight.core.stages import (
 )
 from safelight.workflows.infotext import metadata
 
+SEEDS = 2**64
+"""Seeds wrap around here, as their generators do."""
+
 Finish = Callable[[tuple[Handle, ...]], Generator[Any, Any, tuple[Handle, ...]]]
 
 
@@ -96,7 +99,6 @@ def _pictures(
             noise=NoiseUse(request.noise.source, request.seed, number, request.batch_size),
             latent=latent,
             strength=strength,
-            exclusive=request.deterministic,
         )
         for number in numbers
     )
@@ -107,7 +109,7 @@ def _pictures(
         Save(
             pixels=picture,
             index=number,
-            seed=request.seed + number,
+            seed=(request.seed + number) % SEEDS,
             format=request.output.format,
             quality=request.output.quality,
             metadata=metadata(request, number),
