@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _PIECE = 8 << 20
 
@@ -17,7 +20,8 @@ class FileHashes:
     """Hashes of files by path, kept in a JSON file under (size, time of change, inode).
 
     `known` never waits; `want` queues a file for the thread, which starts with the first one. A damaged store is
-    begun anew: everything in it can be computed again. `hashed(path, sha256)` is told of every new hash, in the
+    begun anew: everything in it can be computed again; one that cannot be written is told in the log, and what was
+    computed holds until the program ends. `hashed(path, sha256)` is told of every new hash, in the
     thread.
     """
 
@@ -83,7 +87,11 @@ class FileHashes:
             return
         with self._lock:
             self._known[str(path)] = {"mark": before, "sha256": digest}
-            _save(self._store, self._known)
+            try:
+                _save(self._store, self._known)
+            except OSError:
+                # Known until the program ends, and kept with the next hash that can be kept.
+                log.exception("The hashes of files cannot be kept in %s.", self._store)
         if self._hashed is not None:
             self._hashed(path, digest)
 
@@ -118,5 +126,8 @@ def _save(store: Path, known: dict[str, dict[str, object]]) -> None:
     """Whole or not at all."""
     store.parent.mkdir(parents=True, exist_ok=True)
     partial = store.with_name(f"{store.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(known, indent=0))
-    partial.replace(store)
+    try:
+        partial.write_text(json.dumps(known, indent=0))
+        partial.replace(store)
+    finally:  # on a full disk, half of it would take the room it lacks
+        partial.unlink(missing_ok=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,8 @@ from safelight.errors import UnreadableFile
 
 SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".gguf")
 """Files that are looked at. Those that are never read are listed with the reason."""
+
+_RIGHTS = "Check its rights."
 
 Kind = Literal["checkpoint", "lora", "unreadable"]
 Signature = tuple[tuple[str, int, int, int], ...]
@@ -48,11 +51,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class _Found:
-    """A path to look at, and what a change of it would change."""
+    """A path to look at, what a change of it would change, and why it cannot be looked at (or empty)."""
 
     place: str
     path: Path
     signature: Signature
+    problem: str = ""
 
 
 class Scanner:
@@ -69,7 +73,7 @@ class Scanner:
         self._families = tuple(families)
         self._hashes = hashes
         self._lock = threading.Lock()
-        self._examined: dict[Path, tuple[Signature, Entry]] = {}
+        self._examined: dict[Path, tuple[_Found, Entry]] = {}
 
     def entries(self) -> list[Entry]:
         """Everything there is now, named. A file that cannot be read is an entry with its problem."""
@@ -78,8 +82,8 @@ class Scanner:
             before, self._examined = self._examined, {}
             for each in found:
                 known = before.get(each.path)
-                entry = known[1] if known and known[0] == each.signature else self._examine(each)
-                self._examined[each.path] = (each.signature, entry)
+                entry = known[1] if known and known[0] == each else self._examine(each)
+                self._examined[each.path] = (each, entry)
             return self._named(found)
 
     def _found(self) -> list[_Found]:
@@ -97,6 +101,8 @@ class Scanner:
     def _examine(self, found: _Found) -> Entry:
         """Read a header or a folder's configurations."""
         size = sum(line[1] for line in found.signature)
+        if found.problem:
+            return Entry("", found.place, "unreadable", found.path, size, problem=found.problem, hint=_RIGHTS)
         try:
             folder = found.path.is_dir()
             header = None if folder else read_header(found.path)
@@ -111,8 +117,9 @@ class Scanner:
         except UnreadableFile as error:
             return Entry("", found.place, "unreadable", found.path, size, problem=error.message, hint=error.hint)
         except OSError as error:
-            problem = f"{found.path} cannot be read: {error.strerror}."
-            return Entry("", found.place, "unreadable", found.path, size, problem=problem, hint="Check its rights.")
+            return Entry(
+                "", found.place, "unreadable", found.path, size, problem=_problem(error, found.path), hint=_RIGHTS
+            )
 
     def _named(self, found: Sequence[_Found]) -> list[Entry]:
         """Give each entry the shortest name that means it alone."""
@@ -158,35 +165,47 @@ def short(entry: Entry) -> str:
 def _walk(folder: Path) -> list[_Found]:
     """Every weights file and diffusers folder below a folder, in the order of their names; hidden ones are not seen.
 
-    Links are followed; a circle of them is walked once.
+    Links are followed; a circle of them is walked once. What the system refuses to show is found with its problem, and
+    what lies beside it as ever.
     """
     found: list[_Found] = []
     entered: set[tuple[int, int]] = set()
 
     def enter(here: Path, place: str) -> None:
-        try:
-            stat = here.stat()
-            if (stat.st_dev, stat.st_ino) in entered:
-                return
-            entered.add((stat.st_dev, stat.st_ino))
-            inside = sorted(os.scandir(here), key=lambda each: each.name)
-        except OSError:
-            # A folder that is not there, or not ours to read, holds no models for us.
+        stat = here.stat()
+        if (stat.st_dev, stat.st_ino) in entered:
             return
+        entered.add((stat.st_dev, stat.st_ino))
+        inside = sorted(os.scandir(here), key=lambda each: each.name)
         if place and any(each.name == INDEX for each in inside):
             found.append(_Found(place, here, _signature([*Folder(here).files(), *sidecars(here)])))
             return
         for each in inside:
-            if each.name.startswith("."):
-                continue
-            path, below = Path(each.path), f"{place}/{each.name}" if place else each.name
-            if each.is_dir():
-                enter(path, below)
-            elif path.suffix.lower() in SUFFIXES and each.is_file():
-                found.append(_Found(below, path, _signature([path, *sidecars(path)])))
+            if not each.name.startswith("."):
+                below = f"{place}/{each.name}" if place else each.name
+                attempt(partial(look, each, below), Path(each.path), below)
 
-    enter(folder, "")
+    def look(each: os.DirEntry[str], place: str) -> None:
+        path = Path(each.path)
+        if each.is_dir():
+            enter(path, place)
+        elif path.suffix.lower() in SUFFIXES and each.is_file():
+            found.append(_Found(place, path, _signature([path, *sidecars(path)])))
+
+    def attempt(act: Callable[[], None], path: Path, place: str) -> None:
+        try:
+            act()
+        except FileNotFoundError:  # not there, or gone since its folder was listed
+            return
+        except OSError as error:
+            found.append(_Found(place or path.name, path, (), _problem(error, path)))
+
+    attempt(partial(enter, folder, ""), folder, "")
     return found
+
+
+def _problem(error: OSError, path: Path) -> str:
+    return f"{error.filename or path} cannot be read: {error.strerror}."
 
 
 def _signature(paths: Iterable[Path]) -> Signature:

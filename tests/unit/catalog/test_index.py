@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -123,6 +126,38 @@ def test_a_bad_file_is_listed_with_its_problem_and_disturbs_no_other(tmp_path):
         catalog.model("bad")
 
 
+def test_what_cannot_be_looked_at_is_listed_and_disturbs_no_other(tmp_path, monkeypatch):
+    checkpoint(tmp_path / "good.safetensors")
+    for name in ("locked", "open/locked"):
+        checkpoint(tmp_path / name / "unseen.safetensors")
+    tiny = write_folder(tiny_stable_diffusion(), tmp_path / "tiny").parent
+    (tmp_path / "loop.safetensors").symlink_to(tmp_path / "loop.safetensors")
+    shut = {tmp_path / "locked", tmp_path / "open" / "locked", tiny / "unet"}
+
+    def guarded(real):
+        def listed(path):
+            if Path(path) in shut:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return real(path)
+
+        return listed
+
+    with monkeypatch.context() as patched:  # the tests' user may be one whom no rights keep out
+        patched.setattr(os, "scandir", guarded(os.scandir))
+        patched.setattr(os, "listdir", guarded(os.listdir))
+        catalog = FolderCatalog([tmp_path], bundled=False)
+        problems = {entry.place: entry.problem for entry in catalog.entries() if entry.kind == "unreadable"}
+        assert set(problems) == {"locked", "open/locked", "tiny", "loop.safetensors"}
+        assert problems["locked"] == f"{tmp_path / 'locked'} cannot be read: Permission denied."
+        assert problems["tiny"] == f"{tiny / 'unet'} cannot be read: Permission denied."
+        assert "symbolic links" in problems["loop.safetensors"]
+        assert catalog.model("good").family == "sd1"
+        with pytest.raises(InvalidRequest, match="Permission denied"):
+            catalog.model("tiny")
+    assert catalog.model("tiny").family == "sd1"
+    assert names(catalog, "checkpoint") == ["good", "locked/unseen", "open/locked/unseen", "tiny"]
+
+
 def test_the_users_file_comes_before_the_packages(tmp_path):
     checkpoint(tmp_path / "postcards" / "postcards.safetensors")
     assert FolderCatalog([tmp_path]).model(None).ref.path.startswith(str(tmp_path))
@@ -178,9 +213,43 @@ def test_a_pin_notices_another_file_and_forgives_a_copy(tmp_path):
         check(ref)
 
 
-def test_hashes_come_in_the_background_and_are_remembered(tmp_path):
-    import hashlib
+def test_a_store_of_hashes_that_cannot_be_written_stops_nothing(tmp_path, caplog):
+    files = [tmp_path / "one", tmp_path / "two"]
+    for file in files:
+        file.write_bytes(file.name.encode())
+    (tmp_path / "no folder").write_bytes(b"")
+    hashes = FileHashes(tmp_path / "no folder" / "hashes.json")
+    for file in files:
+        hashes.want(file)
+    hashes.drain()
+    assert [hashes.known(file) for file in files] == [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    assert [record.exc_info[0] for record in caplog.records] == [FileExistsError] * 2
+    (tmp_path / "no folder").unlink()
+    (tmp_path / "three").write_bytes(b"three")
+    hashes.want(tmp_path / "three")
+    hashes.drain()
+    hashes.close()
+    again = FileHashes(tmp_path / "no folder" / "hashes.json")
+    assert [bool(again.known(file)) for file in files] == [True, True]
 
+
+def test_half_a_store_of_hashes_is_not_left_behind(tmp_path, monkeypatch):
+    (tmp_path / "one").write_bytes(b"1")
+    real = Path.write_text
+
+    def cut_short(path, text):
+        real(path, text[:5])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", cut_short)
+    hashes = FileHashes(tmp_path / "hashes.json")
+    hashes.want(tmp_path / "one")
+    hashes.drain()
+    hashes.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_hashes_come_in_the_background_and_are_remembered(tmp_path):
     path = write_single_file(tiny_stable_diffusion(), tmp_path / "tiny.safetensors", torch.float16)
     wanted = hashlib.sha256(path.read_bytes()).hexdigest()
     told = []
