@@ -76,7 +76,7 @@ def override(path: Path) -> dict[str, Any]:
 def declared(header: Header, spec: FamilySpec) -> Declared:
     """What is said of a single file of that family."""
     words, own = header.metadata, override(header.path)
-    defaults = own.get("defaults", _json(header, "safelight.defaults"))
+    defaults = own.get("defaults", as_json(header, "safelight.defaults"))
     notes: list[str] = []
 
     def first(what: str, answers: list[tuple[str, Any]]) -> Any:
@@ -138,7 +138,8 @@ def _prediction(path: Path, text: str | None) -> str | None:
     return PREDICTIONS[text.casefold()]
 
 
-def _json(header: Header, key: str) -> dict[str, Any]:
+def as_json(header: Header, key: str) -> dict[str, Any]:
+    """The JSON object in a file's metadata of that name, {} where there is none; UnreadableFile for anything else."""
     try:
         value = json.loads(header.metadata.get(key, "{}"))
     except (ValueError, RecursionError) as error:

@@ -10,7 +10,10 @@ from safelight.core.files import FileRef
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A checkpoint that the catalog found. `defaults`: what its own metadata advises (steps, width, ...)."""
+    """A checkpoint that the catalog found. `defaults`: what its own metadata advises (steps, width, ...).
+
+    `text_layers`: layers of its text encoder, which clip_skip counts from the last; 0 where its header does not tell.
+    """
 
     ref: FileRef
     family: str
@@ -20,3 +23,4 @@ class ModelEntry:
     title: str = ""
     license: str = ""
     notes: tuple[str, ...] = ()
+    text_layers: int = 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelight.catalog.declarations import Declared, declared, declared_folder
+from safelight.catalog.declarations import Declared, as_json, declared, declared_folder
 from safelight.catalog.folders import INDEX, Folder
 from safelight.catalog.headers import Header, read_header
 from safelight.core.families import BUILT_IN, FamilySpec, Fingerprint
@@ -49,6 +50,10 @@ _ELSEWHERE: tuple[tuple[str, str], ...] = (
     ("text_model.", "a CLIP text encoder alone"),
     ("decoder.", "an autoencoder alone"),
 )
+_TEXT_LAYER = re.compile(
+    r"cond_stage_model\.(transformer\.(text_model\.)?encoder\.layers\.(?P<layer>\d+)"
+    r"|model\.transformer\.resblocks\.(?P<block>\d+))\."
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,8 @@ class Identity:
     """What a checkpoint is.
 
     `channels`: of the latent its network cleans; `context_width`: of the text states it reads; `stored`: bytes of
-    each stored kind; `declared`: what its names and shapes cannot tell.
+    each stored kind; `declared`: what its names and shapes cannot tell; `text_layers`: those of its text encoder that
+    are used, 0 where nothing tells.
     """
 
     family: str
@@ -64,6 +70,7 @@ class Identity:
     context_width: int
     stored: Mapping[str, int]
     declared: Declared
+    text_layers: int = 0
 
 
 def is_adapter(header: Header) -> bool:
@@ -97,7 +104,8 @@ def identify(header: Header, families: Iterable[FamilySpec] = BUILT_IN) -> Ident
         )
     given, made = _side(header, UNET_IN, 1), _side(header, UNET_OUT, 0)
     _plain(header.path, spec, given, made)
-    return Identity(spec.id, made, _side(header, UNET_CROSS, 1), header.bytes_by_dtype(), declared(header, spec))
+    said, layers = declared(header, spec), _text_layers(header)
+    return Identity(spec.id, made, _side(header, UNET_CROSS, 1), header.bytes_by_dtype(), said, layers)
 
 
 def identify_folder(folder: Folder, families: Iterable[FamilySpec] = BUILT_IN) -> Identity:
@@ -118,7 +126,9 @@ def identify_folder(folder: Folder, families: Iterable[FamilySpec] = BUILT_IN) -
         for header in folder.headers(component):
             stored.update(header.bytes_by_dtype())
     said = declared_folder(folder.path, folder.config("scheduler"), spec)
-    return Identity(spec.id, made, int(network.get("cross_attention_dim", 0)), dict(stored), said)
+    layers = folder.config("text_encoder").get("num_hidden_layers", 0)
+    width = int(network.get("cross_attention_dim", 0))
+    return Identity(spec.id, made, width, dict(stored), said, layers if isinstance(layers, int) else 0)
 
 
 def _matches(header: Header, print: Fingerprint) -> bool:
@@ -135,6 +145,20 @@ def _matches_folder(folder: Folder, spec: FamilySpec) -> bool:
 
     return any(
         folder.pipeline in print.pipelines and all(holds(*wanted) for wanted in print.values) for print in spec.folders
+    )
+
+
+def _text_layers(header: Header) -> int:
+    """As its own metadata says, else as many as its tensors name; of OpenCLIP's the last is not used (Stable Diffusion
+    2 reads the states before it)."""
+    said: Any = as_json(header, "safelight.components")
+    text = said.get("text_encoder")
+    if isinstance(text, dict) and isinstance(text.get("num_hidden_layers"), int):
+        return int(text["num_hidden_layers"])
+    named = [found for found in map(_TEXT_LAYER.match, header.tensors) if found]
+    layers = {found["layer"] for found in named if found["layer"]}
+    return max((int(layer) + 1 for layer in layers), default=0) or max(
+        (int(each["block"]) for each in named), default=0
     )
 
 

@@ -118,4 +118,5 @@ def _model(entry: Entry) -> ModelEntry:
         title=said.title,
         license=said.license,
         notes=said.notes,
+        text_layers=entry.identity.text_layers,
     )

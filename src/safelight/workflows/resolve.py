@@ -71,6 +71,10 @@ def _complete(request: ImageGenerate, context: Context) -> dict[str, Any]:
     if request.operation not in family.operations:
         can = ", ".join(family.operations)
         faults.found.append(InvalidValue("model", f"{model.ref.name} cannot do {request.operation}", f"It can: {can}."))
+    if model.text_layers and request.clip_skip > model.text_layers:
+        said = f"there is no layer {request.clip_skip}: the text encoder of {model.ref.name} has {model.text_layers}"
+        hint = f"Allowed: 1 to {model.text_layers}; 1 is the last layer."
+        faults.found.append(InvalidValue("clip_skip", said, hint))
     width, height = _size(request, context, model, family, faults)
     walk = _walk(request, context, model, family, faults)
     loras = [

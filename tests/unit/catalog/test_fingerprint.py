@@ -7,10 +7,13 @@ import struct
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from tests.builders.headers import header_of, write_sparse
+from tests.builders.stable_diffusion import tiny_stable_diffusion, write_folder, write_single_file
 
 from safelight.catalog.fingerprint import UNET_CROSS, UNET_IN, UNET_OUT, examine, identify, is_adapter
 from safelight.catalog.headers import read_header
+from safelight.catalog.index import FolderCatalog
 from safelight.errors import UnreadableFile
 
 TEXT_1 = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
@@ -43,6 +46,40 @@ def test_the_layout_of_the_text_encoder_tells_the_family(tmp_path):
     two = examine(file(tmp_path, text=TEXT_2, width=1024))
     assert (two.family, two.context_width, two.declared.prediction) == ("sd2", 1024, "v")
     assert two.stored == {"F16": sum(2 * int(np.prod(shape)) for shape in shapes(TEXT_2, 1024).values())}
+
+
+def layers(template, count):
+    return {template.format(index): (4,) for index in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "text_layers"),
+    [
+        (layers("cond_stage_model.transformer.text_model.encoder.layers.{}.layer_norm1.bias", 12), 12),
+        (layers("cond_stage_model.transformer.encoder.layers.{}.layer_norm1.bias", 12) | {"text": TEXT_1_OLD}, 12),
+        (layers("cond_stage_model.model.transformer.resblocks.{}.ln_1.bias", 24) | {"text": TEXT_2, "width": 1024}, 23),
+        ({}, 0),
+    ],
+    ids=["transformers", "older", "OpenCLIP", "none"],
+)
+def test_the_layers_of_the_text_encoder_are_counted(tmp_path, kinds, text_layers):
+    assert examine(file(tmp_path, **kinds)).text_layers == text_layers
+
+
+def test_metadata_and_folders_say_their_layers_themselves(tmp_path):
+    one = layers("cond_stage_model.transformer.text_model.encoder.layers.{}.layer_norm1.bias", 12)
+    said = {"safelight.components": json.dumps({"text_encoder": {"num_hidden_layers": 3}})}
+    assert examine(file(tmp_path, said, **one)).text_layers == 3
+    bundled = FolderCatalog().model(None)
+    with safe_open(bundled.ref.path, "pt") as opened:
+        encoder = json.loads(opened.metadata()["safelight.components"])["text_encoder"]
+    assert bundled.text_layers == encoder["num_hidden_layers"] > 1
+    for family in ("sd1", "sd2"):
+        model = tiny_stable_diffusion(family)
+        index = write_folder(model, tmp_path / family)
+        single = write_single_file(model, tmp_path / f"{family}.safetensors")
+        config = json.loads((index.parent / "text_encoder" / "config.json").read_text())
+        assert examine(index).text_layers == examine(single).text_layers == config["num_hidden_layers"]
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ LORA = FileRef(name="sepia", path="/loras/sepia.safetensors", size=1, mtime_ns=2
 class OneModel:
     """A catalog with the model `tiny` and the LoRA `sepia`."""
 
-    def __init__(self, **defaults: object) -> None:
-        self.entry = ModelEntry(REF, "sd1", "eps", False, defaults=defaults)
+    def __init__(self, text_layers: int = 0, **defaults: object) -> None:
+        self.entry = ModelEntry(REF, "sd1", "eps", False, defaults=defaults, text_layers=text_layers)
 
     def model(self, name: str | None, path: str = "model") -> ModelEntry:
         if name in (None, "tiny"):

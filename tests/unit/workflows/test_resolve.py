@@ -91,6 +91,17 @@ def test_faults_name_value_and_way_out(
     assert said in f"{error.message} {error.hint}"
 
 
+def test_no_clip_skip_beyond_the_models_own_layers_is_queued(tables: Tables, context: Context) -> None:
+    small = Context(OneModel(text_layers=4), tables)
+    assert resolved(tables, small, clip_skip=4).clip_skip == 4
+    with pytest.raises(InvalidRequest) as caught:
+        resolved(tables, small, clip_skip=5)
+    (error,) = caught.value.errors
+    assert (error.path, error.message) == ("clip_skip", "there is no layer 5: the text encoder of tiny has 4")
+    assert error.hint.startswith("Allowed: 1 to 4")
+    assert resolved(tables, context, clip_skip=12).clip_skip == 12  # not known: the worker decides
+
+
 def test_all_faults_are_told_at_once(tables: Tables, context: Context) -> None:
     with pytest.raises(InvalidRequest) as caught:
         resolved(tables, context, width=513, sampler="x", schedule="y", loras=[{"name": "z"}])
