@@ -82,3 +82,6 @@ MAX_CHARGED_ERRORS = 3
 
 MAX_CHARGED_CRASHES = 2
 """This many charged crashes fail a job as poison."""
+
+MAX_LONE_SUSPICIONS = 3
+"""So many attempts that ended SUSPECT although nothing ran beside them fail a job as poison."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from safelight.core.names import one_of
 from safelight.jobs.records import Job
@@ -21,39 +20,35 @@ PASSED_OVER_LIMIT = 8
 
 @dataclass(frozen=True)
 class OpenJob:
-    """An attempt that a worker has open. `bytes`: what it takes beside the others."""
+    """An attempt that a worker has open. Bytes. `weights`: of its model, which all jobs of the model share.
+
+    `work`: what it takes beside the others.
+    """
 
     job_id: str
     attempt: int
     model_key: str
     priority: int
     alone: bool = False
-    bytes: int = 0
+    work: int = 0
+    weights: int = 0
 
 
 @dataclass(frozen=True)
 class WorkerView:
     """A worker as it last reported, or one that is configured and not up yet (`ready` false).
 
-    `holds`: model keys in memory. `bytes_free`: for more work beside what is open; idle weights count as free.
-    `max_open`: attempts it takes at once.
+    `holds`: model keys in memory. `bytes`: for weights and work altogether. What open jobs take of it is in use,
+    weights that nobody uses make room. `max_open`: attempts it takes at once.
     """
 
     id: str
     device: str
     holds: frozenset[str] = frozenset()
-    bytes_free: int = 0
+    bytes: int = 0
     open: tuple[OpenJob, ...] = ()
     max_open: int = 1
     ready: bool = True
-
-
-class Profiles(Protocol):
-    """What was measured of models."""
-
-    def bytes_for(self, model_key: str) -> int:
-        """Peak bytes of its jobs so far; 0 where none was measured."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -103,12 +98,16 @@ class _Bench:
 
     view: WorkerView
     open: list[OpenJob]
-    free: int
     holds: set[str] = field(default_factory=set)
     kept_for: str | None = None
     clearing: bool = False
 
-    def has_room(self, job: Job, need: int) -> bool:
+    @property
+    def free(self) -> int:
+        """Bytes that no open job takes. The worker itself decides in the end: it declines what does not fit."""
+        return self.view.bytes - _in_use(self.open)
+
+    def has_room(self, job: Job) -> bool:
         """Whether the job fits beside what is open. An empty worker takes anything: its own plan offloads, or refuses
         in words."""
         if not self.view.ready or self.kept_for not in (None, job.id):
@@ -117,24 +116,36 @@ class _Bench:
             return True
         if job.alone or any(each.alone for each in self.open):
             return False
-        return len(self.open) < self.view.max_open and need <= self.free
+        return len(self.open) < self.view.max_open and _in_use([*self.open, opened(job)]) <= self.view.bytes
 
-    def take(self, job: Job, need: int) -> None:
-        self.open.append(OpenJob(job.id, job.attempt + 1, job.model_key, job.priority, job.alone, need))
-        self.free -= need
+    def take(self, job: Job) -> None:
+        self.open.append(opened(job))
         self.holds.add(job.model_key)
 
     def without(self, gone: Collection[OpenJob]) -> _Bench:
         """As it will be when these have left."""
         staying = [each for each in self.open if each not in gone]
-        return _Bench(self.view, staying, self.free + sum(each.bytes for each in gone), self.holds, self.kept_for)
+        return _Bench(self.view, staying, self.holds, self.kept_for)
 
 
-def assign(queued: Sequence[Job], running: Sequence[Job], workers: Sequence[WorkerView], profiles: Profiles,
-           now: float) -> list[Decision]:  # fmt: skip
+def opened(job: Job) -> OpenJob:
+    """The job's next attempt, as a worker will have it open."""
+    work = job.bytes_needed - job.weights_bytes
+    return OpenJob(job.id, job.attempt + 1, job.model_key, job.priority, job.alone, work, job.weights_bytes)
+
+
+def _in_use(jobs: Sequence[OpenJob]) -> int:
+    """Bytes that jobs take together: the work of each, and the weights of each model once."""
+    weights: dict[str, int] = {}
+    for each in jobs:
+        weights[each.model_key] = max(each.weights, weights.get(each.model_key, 0))
+    return sum(weights.values()) + sum(each.work for each in jobs)
+
+
+def assign(queued: Sequence[Job], running: Sequence[Job], workers: Sequence[WorkerView], now: float) -> list[Decision]:
     """What to do now. `queued`: in `Store.waiting`'s order. `now`: seconds since the epoch."""
     running_by_id = {job.id: job for job in running}
-    benches = [_Bench(view, list(view.open), view.bytes_free, set(view.holds)) for view in workers]
+    benches = [_Bench(view, list(view.open), set(view.holds)) for view in workers]
     decisions: list[Decision] = []
     blocked: list[str] = []
     overtaken: dict[str, None] = {}
@@ -144,14 +155,13 @@ def assign(queued: Sequence[Job], running: Sequence[Job], workers: Sequence[Work
             decisions.append(refusal)
             continue
         able = [bench for bench in benches if _may_run(job, bench.view)]
-        need = max(job.bytes_needed, profiles.bytes_for(job.model_key))
-        fitting = [bench for bench in able if not bench.clearing and bench.has_room(job, _need(job, need, bench))]
+        fitting = [bench for bench in able if not bench.clearing and bench.has_room(job)]
         if fitting:
             best = min(fitting, key=lambda bench: _rank(job, bench))
-            best.take(job, _need(job, need, best))
+            best.take(job)
             decisions.append(AssignTo(job.id, best.view.id))
             overtaken |= dict.fromkeys(blocked)
-        elif (pushed := _push_out(job, need, able, running_by_id)) is not None:
+        elif (pushed := _push_out(job, able, running_by_id)) is not None:
             decisions += pushed
         else:
             blocked.append(job.id)
@@ -184,45 +194,37 @@ def _may_run(job: Job, view: WorkerView) -> bool:
     return job.worker in (None, view.id, view.device)
 
 
-def _need(job: Job, need: int, bench: _Bench) -> int:
-    """The bytes the job takes there: beside jobs of the same model that are open, the weights are shared, and what
-    one of these takes is the better guess."""
-    sharing = [each.bytes for each in bench.open if each.model_key == job.model_key and each.bytes]
-    return min([need, *sharing])
-
-
 def _rank(job: Job, bench: _Bench) -> tuple[bool, int, int, str]:
     """Smallest is best: holds the model, then the fewest open, then the most room; the id makes it one answer."""
     return job.model_key not in bench.holds, len(bench.open), -bench.free, bench.view.id
 
 
-def _push_out(job: Job, need: int, able: Sequence[_Bench], running: Mapping[str, Job]) -> list[Decision] | None:
+def _push_out(job: Job, able: Sequence[_Bench], running: Mapping[str, Job]) -> list[Decision] | None:
     """Make room among jobs of lower priority: on the worker where the least important and the fewest have to go, which
     then takes nothing else until they left. None where nothing helps; nobody to push where those who are leaving
     anyway suffice."""
-    ways = [(bench, gone) for bench in able if (gone := _who_goes(job, need, bench, running)) is not None]
+    ways = [(bench, gone) for bench in able if (gone := _who_goes(job, bench, running)) is not None]
     if not ways:
         return None
     bench, gone = min(ways, key=lambda way: ([each.priority for each in way[1]], way[0].view.id))
     after = bench.without(gone)
-    bench.open, bench.free, bench.clearing = after.open, after.free, True
-    bench.take(job, _need(job, need, bench))
+    bench.open, bench.clearing = after.open, True
+    bench.take(job)
     staying = [each for each in gone if not _leaves(each, running)]
     return [Preempt(each.job_id, each.attempt, bench.view.id, job.id) for each in staying]
 
 
-def _who_goes(job: Job, need: int, bench: _Bench, running: Mapping[str, Job]) -> list[OpenJob] | None:
+def _who_goes(job: Job, bench: _Bench, running: Mapping[str, Job]) -> list[OpenJob] | None:
     """The fewest that must leave the worker: those leaving anyway, then the lowest priority, then the latest begun."""
     here = [each for each in bench.open if each in bench.view.open]  # what was only just given is not taken back
     lower = [each for each in here if each.priority < job.priority or _leaves(each, running)]
     lower.sort(key=lambda each: (not _leaves(each, running), each.priority, -_begun(each, running)))
     gone: list[OpenJob] = []
-    if bench.has_room(job, _need(job, need, bench)):  # once those who were pushed out for another have left
+    if bench.has_room(job):  # once those who were pushed out for another have left
         return gone
     for each in lower:
         gone.append(each)
-        after = bench.without(gone)
-        if after.has_room(job, _need(job, need, after)):
+        if bench.without(gone).has_room(job):
             return gone
     return None
 

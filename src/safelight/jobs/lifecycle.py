@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from safelight.core.events import LAST, UNSTORED, EventKind
-from safelight.core.states import CHARGED, MAX_CHARGED_CRASHES, MAX_CHARGED_ERRORS, AttemptEnd, JobState, move
+from safelight.core.states import (
+    CHARGED,
+    MAX_CHARGED_CRASHES,
+    MAX_CHARGED_ERRORS,
+    MAX_LONE_SUSPICIONS,
+    AttemptEnd,
+    JobState,
+    move,
+)
 from safelight.errors import Conflict, NotFound, QueueFull, StaleAttempt
 from safelight.jobs.records import Artifact, Attempt, Checkpoint, Job, NewJob
 from safelight.jobs.store import NewEvent
@@ -57,6 +65,7 @@ def accept(new: NewJob, now: float, position: int) -> Change:
         deadline=new.deadline,
         retry_of=new.retry_of,
         bytes_needed=new.bytes_needed,
+        weights_bytes=new.weights_bytes,
         fingerprint=new.fingerprint,
         position=position,
     )
@@ -156,11 +165,22 @@ def release(job: Job, ending: Ending, now: float, position: int) -> Change:
 def _after(job: Job, end: AttemptEnd) -> JobState:
     """Where a job goes whose attempt, already charged, ended so. What its owner wants wins over the queue only."""
     poisoned = job.charged_crashes >= MAX_CHARGED_CRASHES or job.charged_errors >= MAX_CHARGED_ERRORS
-    if end is AttemptEnd.REFUSED or (end in CHARGED and poisoned):
+    suspected = end is AttemptEnd.SUSPECT and _suspected_alone(job) >= MAX_LONE_SUSPICIONS
+    if end is AttemptEnd.REFUSED or (end in CHARGED and poisoned) or suspected:
         return JobState.FAILED
     if end is AttemptEnd.CANCELLED or job.cancel_requested:
         return JobState.CANCELLED
     return JobState.PAUSED if job.pause_requested else JobState.QUEUED
+
+
+def _suspected_alone(job: Job) -> int:
+    """How many attempts since its last checkpoint ended SUSPECT although nothing ran beside them.
+
+    The first that made the job a suspect may have had company and is not counted; those after it had none.
+    """
+    since = job.checkpoint.attempt if job.checkpoint is not None else 0
+    blamed = [each.end for each in job.attempts if each.number >= since and each.end in GOES_ALONE]
+    return blamed[1:].count(AttemptEnd.SUSPECT)
 
 
 def _failure(job: Job, ending: Ending) -> dict[str, Any]:
@@ -170,6 +190,10 @@ def _failure(job: Job, ending: Ending) -> dict[str, Any]:
         kind = "poison"
         message = f"{job.charged_crashes} workers died of this job while it was their only one. The last: {message}"
         hint = hint or "Try smaller sizes or another model; `safelight doctor` checks the machine."
+    if ending.end is AttemptEnd.SUSPECT:
+        kind = "poison"
+        message = f"{_suspected_alone(job)} workers hung or died while this job was their only one. The last: {message}"
+        hint = hint or "Try smaller sizes or another model; where the work is only slow, raise the setting jobs.hang_s."
     return {"kind": kind, "message": message, "hint": hint, "trace": ending.trace}
 
 

@@ -14,6 +14,7 @@ class NewJob:
 
     `model_key`: which weights it runs on (for the dispatcher). `idempotency_key` and `fingerprint` (a hash of the
     request's body) make a repeated submission the same job. `not_before`, `deadline`: seconds since the epoch.
+    `bytes_needed`: of memory, a guess; `weights_bytes` of them are weights, which jobs of one model share.
     `files`: SHA-256 of the kept files it reads (uploads, other jobs' artifacts), which stay as long as the job does.
     """
 
@@ -32,6 +33,7 @@ class NewJob:
     deadline: float | None = None
     retry_of: str | None = None
     bytes_needed: int = 0
+    weights_bytes: int = 0
     files: tuple[str, ...] = ()
 
 
@@ -117,6 +119,7 @@ class Job:
     deadline: float | None = None
     retry_of: str | None = None
     bytes_needed: int = 0
+    weights_bytes: int = 0
     started_at: float | None = None
     ended_at: float | None = None
     attempt: int = 0

@@ -85,7 +85,7 @@ class Store(Protocol):
         """End an attempt without a result. Charged ends count; at their limit (core.states) the job fails, else it
         is queued again with a `retry` event. REFUSED fails it at once; CANCELLED cancels it; PAUSED pauses it where
         its owner still wants that. A cancel or pause asked for meanwhile wins over going back to the queue. SUSPECT,
-        CRASHED or `alone` makes it run alone until its next checkpoint.
+        CRASHED or `alone` makes it run alone until its next checkpoint; SUSPECT too often alone fails it as poison.
         """
         ...
 

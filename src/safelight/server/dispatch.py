@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from safelight.core.operations import OperationSpec
 from safelight.core.registry import Registry
@@ -38,32 +39,6 @@ TICK_S = 1.0
 DECLINED_S = 2.0
 """A job that a worker declined is not offered again for so long."""
 
-PEAK_NOTE = "peak/"
-"""Notes of the store with what jobs of a model took at most: `peak/<model key>` -> {bytes}."""
-
-
-class Peaks:
-    """Measured peak bytes of jobs by model (`jobs.dispatcher.Profiles`), kept as notes of the store."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._bytes: dict[str, int] = {}
-
-    async def load(self) -> None:
-        """Read what earlier servers measured."""
-        notes = await self._store.notes(PEAK_NOTE)
-        self._bytes = {key.removeprefix(PEAK_NOTE): int(note["bytes"]) for key, note in notes.items()}
-
-    async def observe(self, job: Job) -> None:
-        """A job has ended well."""
-        if job.model_key and job.peak_bytes > self._bytes.get(job.model_key, 0):
-            self._bytes[job.model_key] = job.peak_bytes
-            await self._store.put_note(PEAK_NOTE + job.model_key, {"bytes": job.peak_bytes})
-
-    def bytes_for(self, model_key: str) -> int:
-        """Peak bytes of the model's jobs so far; 0 where none was measured."""
-        return self._bytes.get(model_key, 0)
-
 
 class Dispatch:
     """Runs jobs on workers. `open` it after the store, `close` it before."""
@@ -77,7 +52,6 @@ class Dispatch:
         self._operations = operations
         self._jobs = settings.jobs
         self._checkpoints = settings.storage.home / "checkpoints"
-        self._peaks = Peaks(store)
         self._declined: dict[str, float] = {}
         self._leaving: set[tuple[str, int]] = set()
         self._woken = asyncio.Event()
@@ -86,13 +60,17 @@ class Dispatch:
         self._loop: asyncio.Task[None] | None = None
         self._hearing = Hearing(
             store, hub, lease_s=self._jobs.lease_s, changed=self.wake, declined=self._note_declined,
-            succeeded=self._peaks.observe,
         )  # fmt: skip
-        self._pool = Pool(launcher, self._specs, self._hearing.on_message, self._hearing.on_exit, limits)
+        self._pool = Pool(
+            launcher,
+            self._specs,
+            self._hearing.on_message,
+            self._hearing.on_exit,
+            limits or Limits(hang_s=self._jobs.hang_s),
+        )
 
     async def open(self) -> None:
         """Give back what an earlier server left running, then keep workers and hand out jobs."""
-        await self._peaks.load()
         for job in await self._store.expired():
             await self._give_back(job, AttemptEnd.SERVER_STOPPED, "The server ended while the job ran.")
         self._hub.on_watch = self._watch
@@ -174,7 +152,7 @@ class Dispatch:
         queued = [job for job in waiting if job.created_at >= self._began_at and not self._was_declined(job.id)]
         if queued and not self._stopping:
             views = self._views({job.id: job for job in running})
-            await self._act(dispatcher.assign(queued, running, views, self._peaks, now))
+            await self._act(dispatcher.assign(queued, running, views, now))
 
     async def _act(self, decisions: Sequence[Decision]) -> None:
         hand_outs = []
@@ -249,27 +227,18 @@ class Dispatch:
         return [self._view(spec, workers.get(spec.id), running) for spec in self._specs]
 
     def _view(self, spec: WorkerSpec, worker: WorkerHandle | None, running: dict[str, Job]) -> dispatcher.WorkerView:
-        """A worker for the dispatcher. What it was given since its last heartbeat is not in its free bytes yet."""
+        """A worker for the dispatcher."""
         if worker is None:
             return dispatcher.WorkerView(spec.id, spec.device, ready=False)
-        opened = tuple(self._opened(*each, running.get(each[0])) for each in sorted(worker.attempts))
-        counted = set(map(tuple, worker.beat.open)) if worker.beat else set()
-        coming = sum(each.bytes for each in opened if (each.job_id, each.attempt) not in counted)
         return dispatcher.WorkerView(
             id=spec.id,
             device=worker.ready.device if worker.ready else spec.device,
             holds=worker.holds,
-            bytes_free=max(0, worker.bytes_free - coming),
-            open=opened,
+            bytes=worker.bytes,
+            open=tuple(_opened(*each, running.get(each[0])) for each in sorted(worker.attempts)),
             max_open=self._jobs.max_open,
             ready=worker.state is WorkerState.READY,
         )
-
-    def _opened(self, job_id: str, attempt: int, job: Job | None) -> OpenJob:
-        if job is None:
-            return OpenJob(job_id, attempt, "", 0)
-        need = max(job.bytes_needed, self._peaks.bytes_for(job.model_key))
-        return OpenJob(job_id, attempt, job.model_key, job.priority, job.alone, need)
 
     def _worker_of(self, job_id: str, attempt: int | None = None) -> WorkerHandle | None:
         """The worker that has the job (that attempt of it) open."""
@@ -292,6 +261,13 @@ class Dispatch:
         now = time.monotonic()
         self._declined = {job: until for job, until in self._declined.items() if until > now}
         return job_id in self._declined
+
+
+def _opened(job_id: str, attempt: int, job: Job | None) -> OpenJob:
+    """What a worker has open; `job` as it runs, None where the store no longer takes it for running."""
+    if job is None:
+        return OpenJob(job_id, attempt, "", 0)
+    return replace(dispatcher.opened(job), attempt=attempt)
 
 
 def _seen(spec: WorkerSpec, worker: WorkerHandle | None) -> WorkerView:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from safelight.core.events import UNSTORED, Event, EventKind
 from safelight.core.names import new_id
 from safelight.core.states import AttemptEnd
 from safelight.errors import NotFound, SafelightError, StaleAttempt
-from safelight.jobs.records import Artifact, Checkpoint, Job
+from safelight.jobs.records import Artifact, Checkpoint
 from safelight.jobs.store import NewEvent, Store
 from safelight.server.hub import Hub
 from safelight.workers.channel import ChannelClosed
@@ -43,8 +43,6 @@ from safelight.workers.messages import (
 log = logging.getLogger(__name__)
 
 AboutAttempt = Happened | Saved | Checkpointed | Succeeded | Ended | Declined
-PROFILE_S = 30.0
-"""A measured cost is written down this often at most."""
 
 
 class Speaker(Protocol):
@@ -77,20 +75,17 @@ class _Line:
 class Hearing:
     """Writes down what workers say. `changed`: called when the queue or a worker should be looked at again.
 
-    `declined(job_id, worker_id)`: told of jobs that a worker could not take now; `succeeded`: of jobs that ended well.
+    `declined(job_id, worker_id)`: told of jobs that a worker could not take now.
     """
 
     def __init__(self, store: Store, hub: Hub, *, lease_s: float, changed: Callable[[], None],
-                 declined: Callable[[str, str], None],
-                 succeeded: Callable[[Job], Awaitable[None]]) -> None:  # fmt: skip
+                 declined: Callable[[str, str], None]) -> None:  # fmt: skip
         self._store = store
         self._hub = hub
         self._lease_s = lease_s
         self._changed = changed
         self._declined = declined
-        self._succeeded = succeeded
         self._lines: dict[Speaker, _Line] = {}
-        self._profiled: dict[str, float] = {}
 
     async def on_message(self, worker: Speaker, message: ToServer) -> None:
         """Take a message; it is written in its turn."""
@@ -150,7 +145,7 @@ class Hearing:
                 case Heartbeat():
                     beat = message
                 case Profile():
-                    await self._profile(message)
+                    log.debug("measured by the worker %s: %s", worker.id, message)
                 case Ready():
                     self._changed()
                 case Broken():
@@ -199,9 +194,7 @@ class Hearing:
                 if replaced is not None and replaced.folder != message.folder:
                     await asyncio.to_thread(shutil.rmtree, Path(replaced.folder), ignore_errors=True)
             case Succeeded():
-                await self._succeeded(
-                    await self._store.succeed(job, attempt, message.result, message.timings, message.peak_bytes)
-                )
+                await self._store.succeed(job, attempt, message.result, message.timings, message.peak_bytes)
                 self._changed()
             case Ended():
                 await self._store.release(
@@ -218,13 +211,6 @@ class Hearing:
         """Renew the leases of what the worker has open; it drops what is no longer its own."""
         for job, attempt in await self._store.heartbeat(worker.id, beat.open, self._lease_s):
             drop(worker, job, attempt)
-
-    async def _profile(self, profile: Profile) -> None:
-        key = f"profile/{profile.network}/{profile.shape}/{profile.dtype}/{profile.width}"
-        now = time.monotonic()
-        if now - self._profiled.get(key, -PROFILE_S) >= PROFILE_S:
-            self._profiled[key] = now
-            await self._store.put_note(key, {"seconds": profile.seconds, "at": time.time()})
 
 
 def drop(worker: Speaker, job: str, attempt: int) -> None:

@@ -174,10 +174,11 @@ class Submissions:
         weights = getattr(resolved, "model", None)
         loras = getattr(resolved, "loras", ())
         kept = [ref for field in PICTURE_FIELDS if isinstance(ref := getattr(resolved, field, None), UploadRef)]
+        weighing = sum(ref.size for ref in (weights, *(use.file for use in loras)) if isinstance(ref, FileRef))
         return {
             "model_key": weights.key if isinstance(weights, FileRef) else "",
-            "bytes_needed": sum(ref.size for ref in (weights, *(use.file for use in loras)) if isinstance(ref, FileRef))
-            + work_bytes(resolved, self._tables.families),
+            "bytes_needed": weighing + work_bytes(resolved, self._tables.families),
+            "weights_bytes": weighing,
             "files": tuple(ref.sha256 for ref in kept),
         }
 

@@ -73,6 +73,11 @@ class JobSettings:
     max_queued: int = setting(10_000, "queued jobs; one more is refused as a full queue", limits=(1, 10_000_000))
     lease_s: float = setting(15.0, "a worker that is silent for this long loses its jobs", limits=(0.2, 3600))
     heartbeat_s: float = setting(2.0, "a worker says this often that it is alive", limits=(0.02, 600))
+    hang_s: float = setting(
+        300.0,
+        "a worker that ends no piece of work for this long, and for ten times what the work is known to take, has hung",
+        limits=(1, 86_400),
+    )
     checkpoint_interval_s: float = setting(
         2.0, "a running job's state is written this often at most", limits=(0.01, 3600), zero="after every step"
     )

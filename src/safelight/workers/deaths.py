@@ -10,6 +10,8 @@
 
 A SUSPECT is not charged and runs alone until its next checkpoint, so that the guilty one shows itself. A hang is no
 charged death either: the server ended the worker itself, and nothing proves that the job and not the machine stood.
+But the third attempt that ends SUSPECT alone, with no checkpoint since it came under suspicion, fails the job as poison
+(`jobs.lifecycle`).
 """
 
 from __future__ import annotations

@@ -83,6 +83,11 @@ class WorkerHandle:
         """For weights and work, as last said."""
         return self.beat.bytes_free if self.beat else self.ready.bytes_free if self.ready else 0
 
+    @property
+    def bytes(self) -> int:
+        """For weights and work altogether, as last said."""
+        return self.bytes_free + (self.beat.bytes_held if self.beat else 0)
+
     def send(self, message: ToWorker) -> None:
         """Say something to it, in order, without waiting; an Assign is open from here on.
 

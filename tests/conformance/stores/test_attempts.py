@@ -16,7 +16,7 @@ from safelight.jobs.store import Store
 pytestmark = pytest.mark.anyio
 
 FREE = [
-    AttemptEnd.KILLED, AttemptEnd.SUSPECT, AttemptEnd.EXPIRED, AttemptEnd.PREEMPTED, AttemptEnd.SERVER_STOPPED,
+    AttemptEnd.KILLED, AttemptEnd.EXPIRED, AttemptEnd.PREEMPTED, AttemptEnd.SERVER_STOPPED,
     AttemptEnd.DECLINED,
 ]  # fmt: skip
 
@@ -151,7 +151,7 @@ async def test_bad_luck_is_free_however_often(store: Store, end: AttemptEnd) -> 
     for attempt in range(1, 6):
         back = await store.release(job.id, attempt, end, "")
         assert (back.state, back.charged_errors, back.charged_crashes) == (JobState.QUEUED, 0, 0)
-        assert back.alone is (end is AttemptEnd.SUSPECT)
+        assert not back.alone
         assert await again(store, job.id) == attempt + 1
 
 
@@ -163,6 +163,31 @@ async def test_a_suspect_is_alone_until_its_next_checkpoint(store: Store) -> Non
     await store.set_checkpoint(checkpoint(await store.get(suspects[0].id)))
     assert [(await store.get(job.id)).alone for job in suspects] == [False, True, True]
     assert (await store.release(suspects[0].id, 2, AttemptEnd.KILLED, "", alone=True)).alone
+
+
+async def test_a_suspect_that_fells_three_workers_alone_is_poison(store: Store) -> None:
+    job = await started(store)
+    for attempt in (1, 2, 3):
+        back = await store.release(job.id, attempt, AttemptEnd.SUSPECT, "It hung.")
+        assert (back.state, back.alone, back.charged_errors, back.charged_crashes) == (JobState.QUEUED, True, 0, 0)
+        await again(store, job.id)
+    failed = await store.release(job.id, 4, AttemptEnd.SUSPECT, "It hung.", kind="worker_gone")
+    assert failed.state is JobState.FAILED and failed.failure is not None
+    assert failed.failure["kind"] == "poison"
+    assert failed.failure["message"] == ("3 workers hung or died while this job was their only one. The last: It hung.")
+    assert "jobs.hang_s" in failed.failure["hint"]
+
+
+async def test_bad_luck_between_does_not_clear_a_suspect_and_a_checkpoint_does(store: Store) -> None:
+    job = await started(store)
+    for attempt, end in enumerate([AttemptEnd.SUSPECT, AttemptEnd.KILLED, AttemptEnd.SUSPECT, AttemptEnd.SUSPECT], 1):
+        assert (await store.release(job.id, attempt, end, "")).state is JobState.QUEUED
+        await again(store, job.id)
+    await store.set_checkpoint(checkpoint(await store.get(job.id)))
+    for attempt in (5, 6, 7):
+        assert (await store.release(job.id, attempt, AttemptEnd.SUSPECT, "")).state is JobState.QUEUED
+        await again(store, job.id)
+    assert (await store.release(job.id, 8, AttemptEnd.SUSPECT, "")).state is JobState.FAILED
 
 
 async def test_errors_and_crashes_are_counted_apart(store: Store) -> None:

@@ -25,23 +25,13 @@ from safelight.jobs.records import Attempt, Job
 GB = 2**30
 
 
-class Measured:
-    """Profiles by model."""
-
-    def __init__(self, **bytes_of: int) -> None:
-        self._bytes_of = bytes_of
-
-    def bytes_for(self, model_key: str) -> int:
-        return self._bytes_of.get(model_key, 0)
-
-
 def job(job_id: str, **fields) -> Job:
     given = {"owner": "ada", "operation": "image.generate", "state": JobState.QUEUED, "request": {}, "resolved": {}}
     return Job(id=job_id, **{**given, "priority": 0, "tags": (), "created_at": 0.0, "model_key": "sd15", **fields})
 
 
 def worker(worker_id: str = "w0", **fields) -> WorkerView:
-    return WorkerView(**{"id": worker_id, "device": "cuda:0", "bytes_free": 10 * GB, "max_open": 4, **fields})
+    return WorkerView(**{"id": worker_id, "device": "cuda:0", "bytes": 10 * GB, "max_open": 4, **fields})
 
 
 def opened(job_id: str, priority: int = 0, **fields) -> OpenJob:
@@ -53,8 +43,8 @@ def running(opened_job: OpenJob, begun: float = 0.0, **fields) -> Job:
     return job(opened_job.job_id, state=JobState.RUNNING, priority=opened_job.priority, attempts=attempts, **fields)
 
 
-def decide(queued, workers, running=(), now=0.0, **bytes_of) -> list[Decision]:
-    return assign(queued, running, workers, Measured(**bytes_of), now)
+def decide(queued, workers, running=(), now=0.0) -> list[Decision]:
+    return assign(queued, running, workers, now)
 
 
 # ---- who gets what
@@ -89,7 +79,7 @@ def test_not_before() -> None:
         ([worker("w0"), worker("w1", holds=frozenset({"sd15"}), ready=False)], "w0"),
         ([worker("w0"), worker("w1", holds=frozenset({"sd15"}), open=(opened("x"),), max_open=1)], "w0"),
         ([worker("w0", open=(opened("x"),)), worker("w1")], "w1"),
-        ([worker("w0"), worker("w1", bytes_free=11 * GB)], "w1"),
+        ([worker("w0"), worker("w1", bytes=11 * GB)], "w1"),
         ([worker("w1"), worker("w0")], "w0"),
     ],
     ids=["holds", "holds-and-busy", "holds-not-ready", "holds-but-full", "fewest-open", "most-room", "by-id"],
@@ -124,15 +114,34 @@ def test_what_is_given_away_is_not_there_any_more() -> None:
     assert decide(line, [worker(open=(opened("x", model_key="other"),))]) == [AssignTo("a", "w0")]
 
 
-def test_measured_bytes_count_where_they_are_more() -> None:
-    line = [job("a", bytes_needed=GB, model_key="flux")]
-    assert decide(line, [worker(open=(opened("x"),))], flux=11 * GB) == []
-    assert decide(line, [worker(open=(opened("x"),))], flux=9 * GB) == [AssignTo("a", "w0")]
+SDXL = {"model_key": "sdxl", "weights": 7 * GB}
+TWO_SDXL = [job(name, model_key="sdxl", bytes_needed=8 * GB, weights_bytes=7 * GB) for name in "ab"]
 
 
-def test_beside_its_own_model_a_job_takes_what_the_others_take() -> None:
-    beside = worker(open=(opened("x", bytes=2 * GB),), bytes_free=3 * GB)
-    assert decide([job("a", bytes_needed=8 * GB)], [beside]) == [AssignTo("a", "w0")]
+@pytest.mark.parametrize(
+    ("line", "view", "given"),
+    [
+        (TWO_SDXL[:1], worker(bytes=11 * GB, open=(opened("x", work=GB, **SDXL),)), ["a"]),
+        (TWO_SDXL, worker(bytes=11 * GB, open=(opened("x", work=GB, **SDXL),)), ["a", "b"]),
+        (TWO_SDXL, worker(bytes=9 * GB, open=(opened("x", work=GB, **SDXL),)), ["a"]),
+        (TWO_SDXL, worker(bytes=11 * GB), ["a", "b"]),
+        (TWO_SDXL, worker(bytes=11 * GB, holds=frozenset({"sdxl"})), ["a", "b"]),
+        (TWO_SDXL, worker(bytes=11 * GB, open=(opened("x", weights=4 * GB),)), []),
+        (TWO_SDXL, worker(bytes=13 * GB, open=(opened("x", weights=4 * GB),)), ["a", "b"]),
+        (TWO_SDXL, worker(bytes=12 * GB, holds=frozenset({"sd15"}), open=(opened("x", weights=4 * GB),)), ["a"]),
+    ],
+    ids=["second", "third", "work-fills-it", "both-new", "idle-weights", "two-models", "two-models-fit", "just-one"],
+)
+def test_the_weights_of_a_model_count_once_however_many_jobs_use_them(line, view, given) -> None:
+    placed = [each.job_id for each in decide(line, [view]) if isinstance(each, AssignTo)]
+    assert placed == given
+
+
+def test_weights_make_room_when_the_last_job_that_uses_them_leaves() -> None:
+    low = [opened(name, -1, work=GB, **SDXL) for name in "xy"]
+    full = worker(bytes=11 * GB, open=tuple(low))
+    (high,) = [job("h", model_key="flux", bytes_needed=8 * GB, weights_bytes=7 * GB, priority=1)]
+    assert decide([high], [full]) == [Preempt("x", 1, "w0", "h"), Preempt("y", 1, "w0", "h")]
 
 
 def test_an_empty_worker_takes_even_what_is_too_large() -> None:
@@ -151,7 +160,7 @@ def test_one_passed_over_too_often_goes_first_and_keeps_a_worker_free() -> None:
 def test_a_large_job_is_never_starved_by_a_stream_of_small_ones() -> None:
     """Two workers, four places each; every round one job ends and two small ones arrive."""
     large = job("large", bytes_needed=20 * GB)
-    workers = [worker(name, open=tuple(opened(f"{name}{n}", bytes=GB) for n in range(2))) for name in ("w0", "w1")]
+    workers = [worker(name, open=tuple(opened(f"{name}{n}", work=GB) for n in range(2))) for name in ("w0", "w1")]
     for number in range(60):
         decisions = decide([large, job(f"s{number}a", bytes_needed=GB), job(f"s{number}b", bytes_needed=GB)], workers)
         if any(isinstance(each, AssignTo) and each.job_id == "large" for each in decisions):
@@ -161,7 +170,7 @@ def test_a_large_job_is_never_starved_by_a_stream_of_small_ones() -> None:
                 large = replace(large, passed_over=large.passed_over + 1)
             elif isinstance(each, AssignTo):
                 workers = [
-                    replace(view, open=(*view.open, opened(each.job_id, bytes=GB))) if view.id == each.worker else view
+                    replace(view, open=(*view.open, opened(each.job_id, work=GB))) if view.id == each.worker else view
                     for view in workers
                 ]
         turn = number % 2
@@ -236,8 +245,8 @@ def test_among_equals_the_latest_begun_goes() -> None:
 
 
 def test_as_many_go_as_it_takes_and_no_more() -> None:
-    videos = tuple(opened(f"v{n}", n, model_key="video", bytes=4 * GB) for n in range(3))
-    full = worker(open=videos, bytes_free=0)
+    videos = tuple(opened(f"v{n}", n, model_key="video", work=4 * GB) for n in range(3))
+    full = worker(open=videos, bytes=12 * GB)
     assert decide([job("a", priority=5, bytes_needed=7 * GB)], [full]) == [
         Preempt("v0", 1, "w0", "a"), Preempt("v1", 1, "w0", "a"),
     ]  # fmt: skip
@@ -258,7 +267,7 @@ def test_who_is_leaving_anyway_spares_the_others() -> None:
 
 
 def test_a_cleared_worker_takes_nothing_else_meanwhile() -> None:
-    full = worker(bytes_free=GB, open=(opened("x", -1, model_key="video", bytes=9 * GB),))
+    full = worker(bytes=10 * GB, open=(opened("x", -1, model_key="video", work=9 * GB),))
     line = [job("a", priority=1, bytes_needed=3 * GB), job("b", bytes_needed=GB // 2)]
     assert decide(line, [full]) == [Preempt("x", 1, "w0", "a")]
     both_low = replace(full, open=(*full.open, opened("y", -1)))
@@ -281,13 +290,13 @@ JOBS = st.builds(
     st.sampled_from([None, None, "w0", "cpu", "gone"]), st.sampled_from(["sd15", "flux"]),
 )  # fmt: skip
 OPEN = st.builds(
-    lambda n, priority, alone, gigabytes: opened(f"r{n}", priority, alone=alone, bytes=gigabytes * GB),
+    lambda n, priority, alone, gigabytes: opened(f"r{n}", priority, alone=alone, work=gigabytes * GB),
     st.integers(0, 10**9), st.integers(-2, 2), st.booleans(), st.integers(0, 6),
 )  # fmt: skip
 WORKERS = st.lists(
     st.builds(
         lambda device, open_jobs, free, places, ready: worker(
-            "", device=device, open=tuple(open_jobs), bytes_free=free * GB, max_open=places, ready=ready
+            "", device=device, open=tuple(open_jobs), bytes=free * GB, max_open=places, ready=ready
         ),
         st.sampled_from(["cuda:0", "cpu"]), st.lists(OPEN, max_size=3), st.integers(0, 12), st.integers(1, 3),
         st.booleans(),

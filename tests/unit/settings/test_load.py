@@ -224,6 +224,7 @@ def outside(setting: Setting) -> list[object]:
     if setting.kind == "choice":
         return ["", "nothing", 1, True]
     return {
+        "bool": ["maybe", 1, []],
         "text": ["", 1, True, []],
         "folder": ["", 1],
         "folders": ["x", [1], [""], 1],
@@ -237,6 +238,7 @@ def inside(setting: Setting) -> list[object]:
     if setting.kind == "choice":
         return list(setting.choices)
     return {
+        "bool": [False, True],
         "text": [setting.default],
         "folder": ["/data"],
         "folders": [[], ["/a", "/b"]],

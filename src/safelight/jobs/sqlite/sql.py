@@ -4,7 +4,7 @@ from __future__ import annotations
 
 FIXED = (
     "id", "owner", "operation", "request", "resolved", "created_at", "model_key", "worker", "not_before", "deadline",
-    "retry_of", "bytes_needed", "fingerprint",
+    "retry_of", "bytes_needed", "weights_bytes", "fingerprint",
 )  # fmt: skip
 """Columns of a job that never change."""
 
