@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.builders.timing import processor_seconds
 
 from safelight.core.parsers import parser_table
 from safelight.engine.text import a1111, plain
@@ -119,6 +120,66 @@ def test_escaped_text_is_said_as_it_stands(text):
 @given(st.floats(0.01, 10).map(lambda number: round(number, 3)), st.text(alphabet="ab ,", min_size=1))
 def test_a_written_weight_is_the_weight(weight, text):
     assert shown(a1111.parse(f"({text}:{weight})")) == [(text, weight)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "weight"),
+    [
+        ("(" * 8000 + "a", 1000.0),
+        ("[" * 8000 + "a", 0.0),
+        ("(" * 400 + "a" + ":900)" * 400, 1000.0),
+        ("(" * 401 + "a" + ":-900)" * 401, -1000.0),
+        ("((a:1000):1000)", 1000.0),
+        (f"(((a:0):{'9' * 300}):{'9' * 300})", 0.0),
+        ("(a:-1001)", -1000.0),
+    ],
+    ids=["round", "square", "numbers", "odd", "product", "nothing", "number"],
+)
+def test_weights_stay_within_a_thousand(prompt, weight):
+    [piece] = a1111.parse(prompt)
+    assert piece.text == "a"
+    assert piece.weight == pytest.approx(weight, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["'(' * 20_000", "'(a' * 10_000 + ')' * 10_000", "'([a' * 5_000 + ':1.3)]' * 5_000", r"r'\(' * 20_000",
+     "' ' * 20_000 + 'BREAK ' * 2_000", "'(a)' * 7_000"],
+    ids=["opened", "nested", "overlapping", "escaped", "spaces", "beside"],
+)  # fmt: skip
+def test_a_prompt_of_20000_signs_is_read_in_less_than_50_ms(prompt):
+    assert (
+        processor_seconds("parse(prompt)", f"from safelight.engine.text.a1111 import parse; prompt = {prompt}") < 0.05
+    )
+
+
+def by_the_book(prompt):
+    """The same rules, written for brevity: every closing bracket multiplies all that was said since it was opened."""
+    said, opened = [], {"(": [], "[": []}
+
+    def close(bracket, factor):
+        for part in said[opened[bracket].pop() :]:
+            part[1] *= factor
+
+    for sign in re.findall(r":[.\d]+\)|[()\[\]]|[^()\[\]]", prompt):
+        if sign in opened:
+            opened[sign].append(len(said))
+        elif sign[-1] == ")" and opened["("]:
+            close("(", float(sign[1:-1]) if sign != ")" else UP)
+        elif sign == "]" and opened["["]:
+            close("[", DOWN)
+        else:
+            said.append([sign, 1.0])
+    for bracket, places in opened.items():
+        while places:
+            close(bracket, UP if bracket == "(" else DOWN)
+    return [(letter, pytest.approx(weight, rel=1e-9)) for sign, weight in said for letter in sign]
+
+
+@given(st.lists(st.sampled_from([*"ab()[]", ":1.5)", ":0.25)", ":0)"]), max_size=40).map("".join))
+def test_brackets_nest_and_overlap_by_the_book(prompt):
+    said = [(letter, piece.weight) for piece in a1111.parse(prompt) for letter in piece.text]
+    assert said == by_the_book(prompt)
 
 
 @given(PROMPTS)

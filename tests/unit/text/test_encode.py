@@ -48,6 +48,11 @@ def test_emphasis_scales_the_words_and_restores_the_mean(small):
     assert float(ours.mean()) == pytest.approx(float(states.mean()), rel=1e-5)
 
 
+@pytest.mark.parametrize("prompt", ["(" * 8000 + "a", "(a:-1) b" + "[" * 8000 + "c", "(" * 50 + "a" + ":900)" * 50])
+def test_states_stay_finite_however_deep_brackets_nest(small, prompt):
+    assert torch.isfinite(encoded(small, prompt).sequence).all()
+
+
 def test_each_chunk_keeps_its_own_mean_and_unweighted_ones_are_untouched(small):
     both = encoded(small, "(a:1.5) BREAK b").sequence
     assert torch.equal(both[:48], encoded(small, "(a:1.5)").sequence)

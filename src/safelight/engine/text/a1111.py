@@ -10,11 +10,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
 
 from safelight.engine.text.pieces import BREAK, Piece
 
 STRONGER = 1.1
 """What a pair of round brackets multiplies by, and a pair of square ones divides by."""
+
+STRONGEST = 1000.0
+"""No weight is further from 0, however deep brackets nest: beyond, states would end as infinities in half precision."""
 
 _SIGNS = re.compile(
     r"""
@@ -27,69 +33,104 @@ _SIGNS = re.compile(
     """,
     re.VERBOSE,
 )
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK = re.compile(r"\bBREAK\b")
 _OPENER = {")": "(", "]": "["}
 _FACTOR = {"(": STRONGER, "[": 1 / STRONGER}
 
 
+@dataclass(slots=True)
+class _Pair:
+    """A pair of brackets: the parts from `start` to before `end` weigh `factor` times as much."""
+
+    start: int
+    end: int = 0
+    factor: float = 1.0
+
+
 class _Reading:
-    """What was said so far, with its weights, and where brackets were opened. None stands for `BREAK`."""
+    """What was said so far, None standing for `BREAK`; and of either kind all pairs of brackets, as they were opened,
+    and those that are still open."""
 
     def __init__(self) -> None:
         self.said: list[str | None] = []
-        self.weights: list[float] = []
-        self.opened: dict[str, list[int]] = {"(": [], "[": []}
+        self.pairs: dict[str, list[_Pair]] = {"(": [], "[": []}
+        self.opened: dict[str, list[_Pair]] = {"(": [], "[": []}
 
     def say(self, text: str) -> None:
-        """Add text, with a `BREAK` wherever that word stands in it."""
-        for number, part in enumerate(_BREAK.split(text)):
-            self.said += [None, part] if number else [part]
-        self.weights += [1.0] * (len(self.said) - len(self.weights))
+        """Add text, with a `BREAK` in place of that word and the space around it."""
+        first, *others = _BREAK.split(text)
+        for part in others:
+            self.said += [first.rstrip(), None]
+            first = part.lstrip()
+        self.said.append(first)
+
+    def open(self, bracket: str) -> None:
+        """Open a pair of brackets here."""
+        pair = _Pair(len(self.said))
+        self.pairs[bracket].append(pair)
+        self.opened[bracket].append(pair)
 
     def close(self, bracket: str, factor: float) -> None:
-        """Multiply the weight of all that was said since that bracket was last opened."""
-        start = self.opened[bracket].pop()
-        self.weights[start:] = [weight * factor for weight in self.weights[start:]]
+        """All that was said since that bracket was last opened weighs `factor` times as much."""
+        pair = self.opened[bracket].pop()
+        pair.end, pair.factor = len(self.said), factor
+
+    def weights(self, bracket: str) -> Iterator[float]:
+        """For each part, what the brackets of one kind make of it. These nest, though the two kinds may overlap: so
+        one walk with a stack of products finds every weight."""
+        around = [(len(self.said), 1.0)]
+        coming = iter(self.pairs[bracket])
+        pair = next(coming, None)
+        for place in range(len(self.said)):
+            while around[-1][0] <= place:
+                around.pop()
+            while pair is not None and pair.start == place:
+                if pair.end > place:
+                    around.append((pair.end, _held(around[-1][1] * pair.factor)))
+                pair = next(coming, None)
+            yield around[-1][1]
 
     def pieces(self) -> list[Piece]:
         """Neighbours of equal weight in one piece; nothing empty but `BREAK`."""
-        joined: list[Piece] = []
-        for part, weight in zip(self.said, self.weights, strict=True):
-            if part is None:
-                joined.append(BREAK)
-            elif part and joined and not joined[-1].ends_chunk and joined[-1].weight == weight:
-                joined[-1] = Piece(joined[-1].text + part, weight)
-            elif part:
-                joined.append(Piece(part, weight))
-        return joined
+        weighed = zip(self.said, self.weights("("), self.weights("["), strict=True)
+        parts = [(part, _held(round * square)) for part, round, square in weighed if part != ""]
+        pieces: list[Piece] = []
+        for (ends, weight), group in groupby(parts, key=lambda part: (part[0] is None, part[1])):
+            texts = [text or "" for text, _ in group]
+            pieces += [BREAK] * len(texts) if ends else [Piece("".join(texts), weight)]
+        return pieces
 
     def take(self, sign: re.Match[str]) -> None:
         """Read on by one sign."""
-        opened, closed, weighted = sign["opened"], sign["closed"], sign["weighted"]
-        if opened:
-            self.opened[opened].append(len(self.said))
-        elif closed and self.opened[_OPENER[closed]]:
-            self.close(_OPENER[closed], _FACTOR[_OPENER[closed]])
-        elif weighted and self.opened["("]:
+        kind, text = sign.lastgroup, sign[0]
+        if kind == "opened":
+            self.open(text)
+        elif kind == "closed" and self.opened[_OPENER[text]]:
+            self.close(_OPENER[text], _FACTOR[_OPENER[text]])
+        elif kind == "weighted" and self.opened["("]:
             factor = _number(sign["number"])
             if factor is None:
-                self.say(weighted)
+                self.say(sign["weighted"])
             self.close("(", STRONGER if factor is None else factor)
-        elif sign["escaped"]:
+        elif kind == "escaped":
             self.say(sign["escaped"])
-        elif sign[0] != "\\":
-            self.say(sign[0])
+        elif kind is not None:  # any other backslash is dropped
+            self.say(text)
 
 
 def parse(prompt: str) -> list[Piece]:
-    """The pieces of a prompt in reading order."""
+    """The pieces of a prompt in reading order. Takes as long as the prompt is long, whatever stands in it."""
     reading = _Reading()
     for sign in _SIGNS.finditer(prompt):
         reading.take(sign)
-    for bracket, places in reading.opened.items():
-        while places:
+    for bracket, opened in reading.opened.items():
+        while opened:
             reading.close(bracket, _FACTOR[bracket])
     return reading.pieces()
+
+
+def _held(weight: float) -> float:
+    return max(-STRONGEST, min(STRONGEST, weight))
 
 
 def _number(text: str) -> float | None:
