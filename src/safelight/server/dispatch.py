@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 """At least this often the queue, the leases and the owners' wishes are looked at."""
 
+HEAD = 200
+"""So many jobs of the queue are read at first."""
+
 DECLINED_S = 2.0
 """A job that a worker declined is not offered again for so long."""
 
@@ -147,12 +150,25 @@ class Dispatch:
         for job in running:
             if job.cancel_requested or job.pause_requested:
                 await self._remind(job)
-        now = time.time()
-        waiting = await self._store.waiting(now)
-        queued = [job for job in waiting if job.created_at >= self._began_at and not self._was_declined(job.id)]
-        if queued and not self._stopping:
-            views = self._views({job.id: job for job in running})
-            await self._act(dispatcher.assign(queued, running, views, now))
+        if not self._stopping:
+            await self._act(await self._decided(running))
+
+    async def _decided(self, running: Sequence[Job]) -> list[Decision]:
+        """What to do with the queue. Its head is read, and ever more of it while a worker has a place that nobody so
+        far can take: jobs that are pinned to a busy worker do not hide those behind them."""
+        limit, by_id = HEAD, {job.id: job for job in running}
+        while True:
+            now = time.time()
+            waiting = await self._store.waiting(now, limit)
+            queued = [job for job in waiting if job.created_at >= self._began_at and not self._was_declined(job.id)]
+            views = self._views(by_id)
+            known = [job for job in queued if self._operations.find(job.operation) is not None]
+            decisions: list[Decision] = [_unavailable(job) for job in queued if job not in known]
+            decisions += dispatcher.assign(known, running, views, now)
+            room = any(view.ready and len(view.open) < view.max_open for view in views)
+            if decisions or not room or len(waiting) < limit:
+                return decisions
+            limit *= 4
 
     async def _act(self, decisions: Sequence[Decision]) -> None:
         hand_outs = []
@@ -192,6 +208,10 @@ class Dispatch:
             )
         except ChannelClosed as error:
             await self._give_back(job, AttemptEnd.KILLED, f"The worker {decision.worker} could not take it: {error}.")
+        except (ValueError, OverflowError, TypeError) as error:
+            log.exception("Job %s cannot be put into words for a worker.", job.id)
+            message = f"The job cannot be handed to a worker: {error or type(error).__name__}."
+            await self._give_back(job, AttemptEnd.REFUSED, message, "invalid_request")
 
     def _preempt(self, decision: Preempt) -> None:
         key = decision.job_id, decision.attempt
@@ -213,9 +233,9 @@ class Dispatch:
         if worker is not None:
             drop(worker, job.id, job.attempt)
 
-    async def _give_back(self, job: Job, end: AttemptEnd, message: str) -> None:
+    async def _give_back(self, job: Job, end: AttemptEnd, message: str, kind: str = "") -> None:
         try:
-            await self._store.release(job.id, job.attempt, end, message)
+            await self._store.release(job.id, job.attempt, end, message, kind=kind)
         except (StaleAttempt, NotFound) as error:
             log.info("not given back: %s", error)
         self.wake()
@@ -261,6 +281,13 @@ class Dispatch:
         now = time.monotonic()
         self._declined = {job: until for job, until in self._declined.items() if until > now}
         return job_id in self._declined
+
+
+def _unavailable(job: Job) -> Refuse:
+    """The job was accepted by a server that knew its operation, and this one does not."""
+    message = f"The operation {job.operation!r} is not here any more."
+    hint = "Restart the server with the extension that brings it (extensions.modules), then retry the job."
+    return Refuse(job.id, "operation_unavailable", message, hint)
 
 
 def _opened(job_id: str, attempt: int, job: Job | None) -> OpenJob:

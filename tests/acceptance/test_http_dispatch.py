@@ -1,0 +1,76 @@
+"""Handing out: what cannot be handed out fails in words and hides nobody; who hangs its workers is found out."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.unit.server.staging import Actor, Theatre, stage
+
+from safelight.jobs.memory import MemoryStore
+from safelight.jobs.records import NewJob
+from safelight.server.services import OWNER
+from safelight.workers import messages as m
+
+SMALL = {"width": 64, "height": 64}
+DRAW = {"operation": "image.generate", "prompt": "draw", "batch_size": 1, "seed": 1, **SMALL}
+
+
+def accepted(*jobs: dict) -> MemoryStore:
+    """A store with what an earlier server accepted: `jobs` are fields of NewJob."""
+    store = MemoryStore()
+
+    async def fill():
+        for number, fields in enumerate(jobs):
+            usual = {"id": f"j{number}", "owner": OWNER, "operation": "image.generate", "request": {},
+                     "resolved": DRAW, "fingerprint": "f"}  # fmt: skip
+            await store.submit(NewJob(**{**usual, **fields}))
+
+    asyncio.run(fill())
+    return store
+
+
+def test_a_job_whose_operation_is_gone_fails_and_those_behind_it_run(tmp_path):
+    store = accepted({"operation": "image.swatch"}, {})
+    with stage(tmp_path, store=store) as here:
+        job = here.done("j0")
+        assert (job["state"], job["failure"]["kind"]) == ("failed", "operation_unavailable")
+        assert "'image.swatch' is not here any more" in job["failure"]["message"]
+        assert "extensions.modules" in job["failure"]["hint"]
+        assert job["attempts"] == [], "it was never claimed"
+        assert here.done("j1")["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("resolved", [{**DRAW, "seed": 2**70}, {**DRAW, "prompt": "x" * (17 << 20)}])
+def test_a_job_that_cannot_be_put_into_words_for_a_worker_fails_and_those_behind_it_run(tmp_path, resolved):
+    with stage(tmp_path, store=accepted({"resolved": resolved}, {})) as here:
+        assert here.done("j1")["state"] == "succeeded"
+        job = here.done("j0")
+        assert (job["state"], job["failure"]["kind"]) == ("failed", "invalid_request")
+        assert [each["end"] for each in job["attempts"]] == ["refused"]
+        assert len(here.theatre.actors) == 1, "no worker was ended for it"
+
+
+def test_jobs_that_may_not_run_hide_nobody_behind_them(tmp_path):
+    with stage(tmp_path, store=accepted(*[{}] * 450), jobs={"take_up": False}) as here:
+        assert here.done(here.submit("draw", **SMALL))["state"] == "succeeded"
+        assert here.job("j0")["state"] == here.job("j449")["state"] == "queued"
+
+
+class Stuck(Actor):
+    """Says of the job `wait` that no piece of it has ended for long."""
+
+    async def beat(self) -> None:
+        while True:
+            self.channel.send(
+                m.Heartbeat(open=list(self.open), holds=[], bytes_free=64 << 30, bytes_held=0, rss=5,
+                            last_pass_s=99.0 if self.open else 0.0, pass_s=0.0)
+            )  # fmt: skip
+            await asyncio.sleep(self.spec.heartbeat_s)
+
+
+def test_a_job_that_hangs_every_worker_is_poison(tmp_path):
+    with stage(tmp_path, theatre=Theatre(Stuck), jobs={"hang_s": 90.0}) as here:
+        job = here.until(here.submit("wait", **SMALL), "failed", within_s=120)
+        assert [each["end"] for each in job["attempts"]] == ["suspect"] * 4
+        assert job["failure"]["kind"] == "poison" and "more than 90.0 s" in job["failure"]["message"]
