@@ -132,17 +132,15 @@ class AsyncClient:
     async def stream(self, job_id: str, *, after: int = 0, previews: bool = False) -> AsyncGenerator[Event, None]:
         """A job's events from number `after` on to its last; a broken connection is taken up where it broke."""
         reader = Reader(after)
-        heard = time.monotonic()
         while True:
             try:
                 async with aclosing(self._connection(job_id, reader, previews)) as events:
                     async for event in events:
-                        heard = time.monotonic()
                         yield event
                         if event.kind in OVER:
                             return
             except httpx.TransportError as error:
-                if time.monotonic() - heard > RECONNECT_S:
+                if time.monotonic() - reader.heard_at > RECONNECT_S:
                     raise ServerNotRunning(f"{self.url} does not answer: {error}.", "Is it running?") from None
             await asyncio.sleep(0.2)
 
@@ -153,6 +151,7 @@ class AsyncClient:
             if not response.is_success:
                 await response.aread()
                 raise error_of(response)
+            reader.heard()
             async for line in response.aiter_lines():
                 event = reader.line(line)
                 if event is not None:
@@ -198,10 +197,11 @@ class AsyncClient:
 
     async def _send(self, call: Call[T], tries: int = 1) -> T:
         """Send a request. `tries`: more than one only where sending it twice does no harm."""
+        headers, content = calls.encoded(call)
         for left in reversed(range(tries)):
             try:
-                response = await self._http.request(call.method, call.path, json=call.json, params=call.params,
-                                                    headers=call.headers, content=call.content)  # fmt: skip
+                response = await self._http.request(call.method, call.path, params=call.params, headers=headers,
+                                                    content=content)  # fmt: skip
                 return call.read(check(response))
             except httpx.TransportError as error:
                 if not left:

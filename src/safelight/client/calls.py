@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import mimetypes
 import os
 import uuid
@@ -36,10 +37,28 @@ class Call(Generic[T]):
     method: str
     path: str
     read: Callable[[httpx.Response], T]
-    json: Any = None
+    json: Mapping[str, Any] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
+
+
+def encoded(call: Call[Any]) -> tuple[dict[str, str], bytes | None]:
+    """(headers, content) of a request as they are sent; InvalidRequest names the field that JSON cannot hold."""
+    if call.json is None:
+        return dict(call.headers), call.content
+    for name, value in call.json.items():
+        try:
+            _json(value)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            said = f"{str(value)[:80]!r} of type {type(value).__name__} cannot be sent: {error}"
+            hint = "Give plain numbers, texts, lists and dicts; int(...) or float(...) makes one of a NumPy number."
+            raise InvalidRequest(InvalidValue(str(name), said, hint)) from None
+    return {**call.headers, "Content-Type": "application/json"}, _json(call.json)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _job(response: httpx.Response) -> Job:

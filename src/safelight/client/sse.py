@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import time
 
 from safelight.client.answers import Event
 
 
 class Reader:
-    """Gathers the lines of one connection into events. `last`: the id to go on from after a broken connection."""
+    """Gathers the lines of one connection into events. `last`: the id to go on from after a broken connection.
+
+    `heard_at`: monotonic seconds of the server's last sign of life, be it no more than a comment.
+    """
 
     def __init__(self, last: int = 0) -> None:
         self.last = last
+        self.heard_at = time.monotonic()
         self._id = ""
         self._data: list[str] = []
 
+    def heard(self) -> None:
+        """The server has answered."""
+        self.heard_at = time.monotonic()
+
     def line(self, text: str) -> Event | None:
         """Take a line (without its end); the event that it completes, if it does."""
+        self.heard()
         if text:
             name, _, value = text.partition(":")
             value = value.removeprefix(" ")

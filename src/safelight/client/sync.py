@@ -130,17 +130,15 @@ class Client:
     def stream(self, job_id: str, *, after: int = 0, previews: bool = False) -> Generator[Event, None, None]:
         """A job's events from number `after` on to its last; a broken connection is taken up where it broke."""
         reader = Reader(after)
-        heard = time.monotonic()
         while True:
             try:
                 with closing(self._connection(job_id, reader, previews)) as events:
                     for event in events:
-                        heard = time.monotonic()
                         yield event
                         if event.kind in OVER:
                             return
             except httpx.TransportError as error:
-                if time.monotonic() - heard > RECONNECT_S:
+                if time.monotonic() - reader.heard_at > RECONNECT_S:
                     raise ServerNotRunning(f"{self.url} does not answer: {error}.", "Is it running?") from None
             time.sleep(0.2)
 
@@ -151,6 +149,7 @@ class Client:
             if not response.is_success:
                 response.read()
                 raise error_of(response)
+            reader.heard()
             for line in response.iter_lines():
                 event = reader.line(line)
                 if event is not None:
@@ -196,10 +195,11 @@ class Client:
 
     def _send(self, call: Call[T], tries: int = 1) -> T:
         """Send a request. `tries`: more than one only where sending it twice does no harm."""
+        headers, content = calls.encoded(call)
         for left in reversed(range(tries)):
             try:
-                response = self._http.request(call.method, call.path, json=call.json, params=call.params,
-                                              headers=call.headers, content=call.content)  # fmt: skip
+                response = self._http.request(call.method, call.path, params=call.params, headers=headers,
+                                              content=content)  # fmt: skip
                 return call.read(check(response))
             except httpx.TransportError as error:
                 if not left:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -152,6 +153,98 @@ def test_a_broken_line_loses_no_event_and_makes_no_second_job(server):
         assert [each.id for each in client.jobs(tag="line")] == [job_id]
     assert numbers == list(range(1, 25))
     assert line.posts == 2 and line.streams > 3
+
+
+class Blinking(httpx.MockTransport):
+    """A quiet job's stream: every connection lives, says that it idles for `quiet_s`, and breaks; the last one ends."""
+
+    def __init__(self, clock, quiet_s, *, answers=True):
+        self.clock, self.quiet_s, self.answers, self.streams = clock, quiet_s, answers, 0
+        super().__init__(self.answer)
+
+    def answer(self, request):
+        self.streams += 1
+        if self.streams > 1 and not self.answers:
+            self.clock[0] += self.quiet_s
+            raise httpx.ConnectError("nobody")
+        return httpx.Response(200, stream=Quiet(self))
+
+
+class Quiet(httpx.SyncByteStream, httpx.AsyncByteStream):
+    def __init__(self, line):
+        self.line = line
+
+    def __iter__(self):
+        for _ in range(3):
+            self.line.clock[0] += self.line.quiet_s
+            yield b": idle\n\n"
+        if self.line.streams < 4:
+            raise httpx.ReadError("a blip")
+        yield b'id: 1\ndata: {"job_id":"j","kind":"succeeded","number":1,"sequence":1,"at":1,"data":{}}\n\n'
+
+    async def __aiter__(self):
+        for each in self:
+            yield each
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass when a test says so, for the client's patience."""
+    now = [1000.0]
+    for module in ("sse", "sync", "asynchronous"):
+        monkeypatch.setattr(
+            f"safelight.client.{module}.time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda s: None)
+        )
+    return now
+
+
+def streamed(kind, line):
+    """The kinds of the events of a job's stream over `line`."""
+    if kind is Client:
+        with Client("http://127.0.0.1:9", transport=line) as client:
+            return [each.kind for each in client.stream("j")]
+
+    async def act():
+        async with AsyncClient("http://127.0.0.1:9", transport=line) as client:
+            return [each.kind async for each in client.stream("j")]
+
+    return asyncio.run(act())
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_quiet_job_outlives_a_blip_of_the_line(clock, kind):
+    line = Blinking(clock, 50.0)
+    assert streamed(kind, line) == ["succeeded"] and line.streams == 4
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_server_that_stays_away_is_given_up(clock, kind):
+    line = Blinking(clock, 50.0, answers=False)
+    with pytest.raises(errors.ServerNotRunning, match="does not answer"):
+        streamed(kind, line)
+    assert line.streams == 3
+
+
+class Number:
+    """Like a NumPy number: no int, and JSON does not know it."""
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(Number(), "type Number"), (float("nan"), "nan"), ({1, 2}, "type set"), ("\ud800", "surrogates")],
+)
+def test_what_cannot_be_sent_is_the_callers_fault_and_named(client, value, words):
+    for field in ("seed", "steps"):
+        with pytest.raises(errors.InvalidRequest, match=words) as refused:
+            client.generate("draw", **SMALL, **{field: value})
+        assert [each.path for each in refused.value.errors] == [field]
+
+    async def act():
+        async with AsyncClient(client.url) as other:
+            await other.generate("draw", **SMALL, seed=value)
+
+    with pytest.raises(errors.InvalidRequest, match=words):
+        asyncio.run(act())
 
 
 def test_the_asynchronous_client_does_the_same(server):
