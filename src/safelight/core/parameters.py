@@ -11,7 +11,7 @@ from safelight.core.names import nearest, one_of
 from safelight.core.stages import Scalar
 from safelight.errors import InvalidRequest, InvalidValue
 
-Path = Literal["ve", "flow"]
+PathName = Literal["ve", "flow"]
 """A noise path by name; see `FamilySpec.path`."""
 
 
@@ -19,8 +19,9 @@ Path = Literal["ve", "flow"]
 class Parameter:
     """One option of a sampler or schedule.
 
-    `minimum` and `maximum` are inclusive. `choices` belongs to type `choice`. `paths`: the noise paths on which
-    anything but the default has a meaning.
+    `minimum` and `maximum` are inclusive. `least`: the smallest number beside 0, where 0 stands for the model's own.
+    `below`: the parameter that must be greater, where both are given. `choices` belongs to type `choice`. `paths`: the
+    noise paths on which anything but the default has a meaning.
     """
 
     name: str
@@ -30,7 +31,9 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     help: str = ""
-    paths: tuple[Path, ...] = ("ve", "flow")
+    paths: tuple[PathName, ...] = ("ve", "flow")
+    least: float | None = None
+    below: str = ""
 
     @property
     def allowed(self) -> str:
@@ -40,6 +43,8 @@ class Parameter:
         if self.type == "bool":
             return "true or false"
         kind = "a whole number" if self.type == "int" else "a number"
+        if self.least is not None:
+            return f"0 or {kind} from {self.least:g} to {self.maximum:g}"
         if self.minimum is not None and self.maximum is not None:
             return f"{kind} from {self.minimum:g} to {self.maximum:g}"
         return kind if self.minimum is None else f"{kind} of at least {self.minimum:g}"
@@ -55,6 +60,8 @@ class Parameter:
         if self.type == "int" and value != int(value):
             return None
         if not (self.minimum is None or value >= self.minimum) or not (self.maximum is None or value <= self.maximum):
+            return None
+        if self.least is not None and 0 < value < self.least:
             return None
         return int(value) if self.type == "int" else float(value)
 
@@ -74,7 +81,7 @@ class Parametrised(Protocol):
 
 
 def complete_options(
-    record: Parametrised, given: Mapping[str, object], *, path: Path | None = None, at: str = "options"
+    record: Parametrised, given: Mapping[str, object], *, path: PathName | None = None, at: str = "options"
 ) -> dict[str, Scalar]:
     """Every parameter of `record` with its given or default value.
 
@@ -93,9 +100,19 @@ def complete_options(
             wrong.append(InvalidValue(f"{at}.{name}", f"{value!r} has no meaning on the {path} noise path", hint))
         else:
             complete[name] = value
+    wrong += [fault for parameter in known.values() if (fault := _not_below(parameter, complete, at))]
     if wrong:
         raise InvalidRequest(*wrong)
     return complete
+
+
+def _not_below(parameter: Parameter, complete: Mapping[str, Scalar], at: str) -> InvalidValue | None:
+    """What is wrong with a parameter that must be below another; None where either is left to the model."""
+    lower, upper = complete.get(parameter.name), complete.get(parameter.below)
+    if not lower or not upper or float(lower) < float(upper):
+        return None
+    hint = f"Leave either at {parameter.default!r}: {parameter.help}."
+    return InvalidValue(f"{at}.{parameter.name}", f"{lower!r} is not below {parameter.below}, {upper!r}", hint)
 
 
 def _unknown(record: Parametrised, name: str, known: Mapping[str, Parameter], at: str) -> InvalidValue:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from safelight.core.parameters import Parameter, Path, complete_options
+from safelight.core.parameters import Parameter, PathName, complete_options
 from safelight.core.registry import Registry
 
 __all__ = ["BUILT_IN", "Parameter", "SamplerRecord", "complete_options", "sampler_table"]
@@ -33,7 +33,7 @@ class SamplerRecord:
     order: int = 1
     stochastic: bool = False
     parameters: tuple[Parameter, ...] = ()
-    paths: tuple[Path, ...] = ("ve", "flow")
+    paths: tuple[PathName, ...] = ("ve", "flow")
     plan: str | None = None
     advised_for: tuple[str, ...] = ()
 

@@ -31,9 +31,12 @@ class ScheduleRecord:
 
 
 _RANGE = (
-    Parameter("sigma_min", "float", 0.0, 0.0, help="the last sigma before 0; 0 = the model's smallest"),
-    Parameter("sigma_max", "float", 0.0, 0.0, help="the first sigma; 0 = the model's largest"),
-)
+    # Either alone falls within the other's own value in every model of a family here (0.03 to 14.6 or more), so that
+    # what is accepted can run; over the whole range pictures are finite.
+    Parameter("sigma_min", "float", 0.0, 0.0, 10.0, least=1e-4, below="sigma_max",
+              help="the last sigma before 0; 0 = the model's smallest"),
+    Parameter("sigma_max", "float", 0.0, 0.0, 1e5, least=0.1, help="the first sigma; 0 = the model's largest"),
+)  # fmt: skip
 _RHO = Parameter("rho", "float", 7.0, 1.0, 100.0, help="how strongly steps gather at low noise")
 
 BUILT_IN: tuple[ScheduleRecord, ...] = (

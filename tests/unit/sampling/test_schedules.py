@@ -7,11 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.sampling import oracle
+from tests.unit.sampling.drive import drive, mixture, stream
 
 from safelight.core.parameters import complete_options
+from safelight.core.samplers import sampler_table
 from safelight.core.schedules import AUTOMATIC, schedule_table
 from safelight.engine.sampling.levels import NoiseLevels, scaled_linear_levels
 from safelight.engine.sampling.table import schedule_of
@@ -99,9 +102,43 @@ def test_levels_ascend(sigmas):
         NoiseLevels(sigmas)
 
 
-def test_a_range_that_does_not_fall_is_refused():
-    with pytest.raises(InvalidRequest, match=r"20 is not below sigma_max, 14\.6146"):
-        sigmas_of("karras", 10, sigma_min=20.0)
+def test_a_range_beside_the_models_own_is_refused():
+    with pytest.raises(InvalidRequest, match=r"5 is not below sigma_max, 1"):
+        sigmas_of("karras", 10, FLOW, sigma_min=5.0)
+
+
+RANGED = [record for record in schedule_table() if any(each.name == "sigma_min" for each in record.parameters)]
+
+
+@pytest.mark.parametrize("record", RANGED, ids=lambda record: record.id)
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"sigma_min": 5.0, "sigma_max": 5.0}, "schedule_options.sigma_min: 5.0 is not below sigma_max, 5.0"),
+        ({"sigma_min": 5.0, "sigma_max": 0.5}, "schedule_options.sigma_min: 5.0 is not below sigma_max, 0.5"),
+        ({"sigma_min": 11}, "sigma_min: 11 is not 0 or a number from 0.0001 to 10"),
+        ({"sigma_min": 1e-30}, "sigma_min: 1e-30 is not 0 or a number"),
+        ({"sigma_max": 1e30}, r"sigma_max: 1e\+30 is not 0 or a number from 0.1 to 100000"),
+        ({"sigma_max": 0.01}, "sigma_max: 0.01 is not"),
+    ],
+)
+def test_a_range_that_cannot_be_walked_is_refused_before_anything_runs(record, given, said):
+    with pytest.raises(InvalidRequest, match=said):
+        complete_options(record, given, at="schedule_options")
+
+
+@pytest.mark.parametrize("sampler", [record.id for record in sampler_table()])
+@pytest.mark.parametrize("ends", [{"sigma_max": 1e5}, {"sigma_min": 1e-4}, {"sigma_min": 10.0}, {"sigma_max": 0.1}])
+@pytest.mark.parametrize("levels", [LEVELS, ZERO_SNR], ids=["usual", "zero-snr"])
+def test_whatever_range_is_accepted_gives_a_picture(sampler, ends, levels):
+    for record in RANGED:
+        sigmas = sigmas_of(record.id, 8, levels, **ends)
+        start, noise = stream(sigmas, (1, 4, 4))
+        assert all(high > low for high, low in pairwise(sigmas))
+        end = drive(sampler, mixture, sigmas, start.float() * sigmas[0], noise=noise)
+        assert end.x.dtype == torch.float32
+        assert torch.isfinite(end.x).all()
+        assert end.x.abs().max() < 50
 
 
 @pytest.mark.parametrize("schedule", ["simple", "ddim_uniform"])

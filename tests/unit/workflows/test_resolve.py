@@ -76,6 +76,12 @@ def test_loras_are_pinned_and_the_text_strength_follows(tables: Tables, context:
         ({"loras": [{"name": "nope"}]}, "loras.0.name", "sepia"),
         ({"sampler_options": {"etta": 1}}, "sampler_options.etta", "no such parameter"),
         ({"sampler": "euler_ancestral", "sampler_options": {"eta": 7}}, "sampler_options.eta", "0 to 1"),
+        ({"schedule": "karras", "schedule_options": {"sigma_max": 1e9}}, "schedule_options.sigma_max", "0.1 to 100000"),
+        (
+            {"schedule": "karras", "schedule_options": {"sigma_min": 3, "sigma_max": 2}},
+            "schedule_options.sigma_min",
+            "3.0 is not below sigma_max, 2.0",
+        ),
         ({"guidance": [{"kind": "rescal"}]}, "guidance.0.kind", "rescale"),
         ({"guidance": [{"kind": "rescale", "amount": 2}]}, "guidance.0.amount", "0 to 1"),
         ({"guidance": [{"kind": "keep_outside"}]}, "guidance.0.kind", "rescale"),

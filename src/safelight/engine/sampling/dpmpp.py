@@ -56,7 +56,7 @@ def dpmpp_2m_sde(step: Step) -> Steps:
     """SDE-DPM-Solver++(2M). Lu et al. (2022) for eta = 1, taken to any eta as k-diffusion does.
 
     The second-order term is the paper's (`midpoint`), or the exact integral of a straight line in D (`heun`).
-    is the Brownian path's increment over the step, so finer walks follow the same path.
+    The noise is the Brownian path's increment over the step, so finer walks follow the same path.
 
     Options: eta (0 = `dpmpp_2m`'s equation), s_noise, solver. Memory: `denoised`, `sigma`.
     """
