@@ -7,6 +7,8 @@ import json
 import pytest
 from tests.unit.server.staging import base64_png, problem, stage
 
+from safelight.errors import InvalidRequest, InvalidValue
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
@@ -123,6 +125,20 @@ def test_the_same_key_is_the_same_job_and_another_body_a_conflict(server):
     assert again.status_code == 202 and again.json()["id"] == first
     problem(post(server, {**GENERATE, "steps": 3}, headers=headers), 409, "conflict")
     assert post(server, GENERATE).json()["id"] != first
+
+
+def test_a_repeat_is_the_same_job_although_its_model_is_gone(server, monkeypatch):
+    by_key = post(server, GENERATE, headers={"Idempotency-Key": "gone"}).json()["id"]
+    assert server.http.put("/v1/jobs/gone-1", json=GENERATE).status_code == 202
+
+    def gone(*_):
+        raise InvalidRequest(InvalidValue("model", "it is not here", "Put it back."))
+
+    monkeypatch.setattr(type(server.app.services.catalog), "model", gone)
+    problem(post(server, GENERATE), 422, "invalid_request")
+    assert post(server, GENERATE, headers={"Idempotency-Key": "gone"}).json()["id"] == by_key
+    assert server.http.put("/v1/jobs/gone-1", json=GENERATE).json()["id"] == "gone-1"
+    problem(server.http.put("/v1/jobs/gone-1", json={**GENERATE, "seed": 3}), 409, "conflict")
 
 
 def test_the_same_key_with_a_picture_is_the_same_job_whether_inline_or_kept(server):

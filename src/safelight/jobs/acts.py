@@ -18,17 +18,21 @@ from safelight.jobs.store import NewEvent
 
 def submit(rows: Rows, new: NewJob, max_queued: int) -> tuple[Job, bool]:
     """See Store.submit."""
-    key = new.idempotency_key
-    by_key = rows.keyed(new.owner, key) if key is not None else None
-    there = lifecycle.repeated(new, rows.job(new.id), by_key)
+    there = repeated(rows, new)
     if there is not None:
         return there, False
     if max_queued:
         lifecycle.check_room(rows.counts()[JobState.QUEUED], max_queued)
     change = lifecycle.accept(new, rows.now.wall, rows.queued_from(new.priority) + 1)
-    rows.insert(change.job, key, new.files)
+    rows.insert(change.job, new.idempotency_key, new.files)
     rows.add_events(new.id, new.owner, change.events)
     return change.job, True
+
+
+def repeated(rows: Rows, new: NewJob) -> Job | None:
+    """See Store.repeated."""
+    key = new.idempotency_key
+    return lifecycle.repeated(new, rows.job(new.id), rows.keyed(new.owner, key) if key is not None else None)
 
 
 def get(rows: Rows, job_id: str, owner: str | None) -> Job:

@@ -54,6 +54,10 @@ class Ledger(Store, ABC):
         """See Store."""
         return await self.write(lambda rows: acts.submit(rows, job, max_queued))
 
+    async def repeated(self, job: NewJob) -> Job | None:
+        """See Store."""
+        return await self.read(lambda rows: acts.repeated(rows, job))
+
     async def get(self, job_id: str, owner: str | None = None) -> Job:
         """See Store."""
         return await self.read(lambda rows: acts.get(rows, job_id, owner))

@@ -45,6 +45,10 @@ class Store(Protocol):
         """
         ...
 
+    async def repeated(self, job: NewJob) -> Job | None:
+        """The job that `submit` would give as the one that is there already, or None. Conflict as there."""
+        ...
+
     async def get(self, job_id: str, owner: str | None = None) -> Job:
         """The whole record; NotFound, also where `owner` is given and is not its owner."""
         ...

@@ -11,6 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -86,26 +87,27 @@ class Submissions:
         request = asked.model_dump(mode="json", exclude_unset=True, exclude={"operation"})
         request = {"operation": asked.operation, **request}  # type: ignore[attr-defined]
         spec = self._contract.spec(request["operation"])
-        resolved = await asyncio.to_thread(attribute(spec.resolve), asked, self._context(pictures))
         now = time.time()
-        job, _ = await self._store.submit(
-            NewJob(
-                id=job_id or new_id(),
-                owner=owner,
-                operation=spec.id,
-                request=request,
-                resolved=resolved.model_dump(mode="json"),
-                fingerprint=fingerprint(request, envelope),
-                idempotency_key=key,
-                priority=envelope.priority,
-                tags=envelope.tags,
-                worker=envelope.worker,
-                not_before=envelope.not_before,
-                deadline=None if envelope.deadline_s is None else now + envelope.deadline_s,
-                **self._needs(resolved),
-            ),
-            self._max_queued,
+        new = NewJob(
+            id=job_id or new_id(),
+            owner=owner,
+            operation=spec.id,
+            request=request,
+            resolved={},
+            fingerprint=fingerprint(request, envelope),
+            idempotency_key=key,
+            priority=envelope.priority,
+            tags=envelope.tags,
+            worker=envelope.worker,
+            not_before=envelope.not_before,
+            deadline=None if envelope.deadline_s is None else now + envelope.deadline_s,
         )
+        # A repeat is the job that is there, also where it could not be resolved any more: its model may be gone.
+        if (job_id or key) and (there := await self._store.repeated(new)) is not None:
+            return there
+        resolved = await asyncio.to_thread(attribute(spec.resolve), asked, self._context(pictures))
+        new = replace(new, resolved=resolved.model_dump(mode="json"), **self._needs(resolved))
+        job, _ = await self._store.submit(new, self._max_queued)
         self.accepted()
         return job
 

@@ -73,6 +73,18 @@ async def test_the_clients_own_id_is_idempotent(store: Store) -> None:
         await store.submit(new_job("one", id="mine", idempotency_key="k"))
 
 
+async def test_a_repeat_is_found_before_it_is_submitted(store: Store) -> None:
+    first = new_job(idempotency_key="k")
+    assert await store.repeated(first) is None
+    job, _ = await store.submit(first)
+    assert await store.repeated(new_job(idempotency_key="k")) == job
+    assert await store.repeated(new_job(id=job.id)) == job
+    assert await store.repeated(new_job(idempotency_key="k", owner="bob")) is None
+    for other in (new_job("another", idempotency_key="k"), new_job("another", id=job.id)):
+        with pytest.raises(Conflict):
+            await store.repeated(other)
+
+
 async def test_of_32_submissions_at_once_with_one_key_one_is_new(store: Store) -> None:
     answers = await asyncio.gather(*(store.submit(new_job("one", idempotency_key="k")) for _ in range(32)))
     assert sum(new for _, new in answers) == 1
