@@ -12,9 +12,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from training.adapters import Adapter, kohya_layers, read
-from training.ldm_keys import from_ldm, rename, to_ldm, unet_pairs
+from training.ldm_keys import from_ldm, to_ldm
 from training.networks import PlainAttention, new_network, new_text_encoder, new_tokenizer
 from training.single_file import Postcards, pack, unpack
+
+from safelight.engine.weights.ldm_keys import all_renamed, unet_pairs
+from safelight.errors import UnreadableFile
 
 DATA = Path("src/safelight/data")
 SHIPPED = DATA / "models/postcards/postcards.safetensors"
@@ -83,7 +86,7 @@ def test_diffusers_reads_the_converted_keys_as_the_same_weights(tmp_path, linear
 
 def test_the_names_are_stable_diffusion_1s():
     config = tiny_unet(False).config
-    names = rename(tiny_unet(False).state_dict(), unet_pairs(config))
+    names = all_renamed(tiny_unet(False).state_dict(), unet_pairs(config), "The UNet")
     assert names["up_blocks.0.upsamplers.0.conv.weight"] == "output_blocks.2.1.conv.weight"
     assert names["up_blocks.1.upsamplers.0.conv.weight"] == "output_blocks.5.2.conv.weight"
     assert names["down_blocks.0.downsamplers.0.conv.bias"] == "input_blocks.3.0.op.bias"
@@ -107,8 +110,10 @@ def test_the_conversion_has_an_exact_inverse():
 
 
 def test_a_tensor_that_the_config_does_not_describe_is_refused():
-    with pytest.raises(KeyError, match=r"down_blocks\.7"):
-        rename(["down_blocks.7.resnets.0.conv1.weight"], unet_pairs(tiny_unet(True).config))
+    unet, vae = tiny_unet(True), tiny_vae()
+    foreign = unet.state_dict() | {"down_blocks.7.resnets.0.conv1.weight": torch.zeros(1)}
+    with pytest.raises(UnreadableFile, match=r"down_blocks\.7"):
+        to_ldm(foreign, vae.state_dict(), {}, unet.config, vae.config)
 
 
 def test_a_packed_model_comes_back_the_same(postcards, tmp_path):

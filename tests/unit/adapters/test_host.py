@@ -7,10 +7,10 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import nn
-from training.ldm_keys import rename, unet_pairs
 
 from safelight.engine.adapters import AdapterHost
 from safelight.engine.adapters.layers import LoraLayer
+from safelight.engine.weights.ldm_keys import all_renamed, unet_pairs
 from safelight.engine.weights.lora import LowRank, read_lora
 
 ALPHA, RANK = 2.0, 4
@@ -53,7 +53,7 @@ def low_rank(weights: dict, alpha: float = ALPHA) -> dict[str, LowRank]:
 def test_every_layer_of_a_unet_equals_a_merge_by_hand(unet, weights, merged, inputs, saved, dialect):
     pairs = weights(unet)
     assert {pair[0].dim() for pair in pairs.values()} == {2, 4}  # linear, 1x1 and 3x3 convolutions
-    originals = rename([f"{path}." for path in pairs], unet_pairs(unet.config))
+    originals = all_renamed([f"{path}." for path in pairs], unet_pairs(unet.config), "The UNet")
     tensors = {
         "kohya": lambda: kohya("lora_unet_", pairs),
         "original": lambda: kohya("lora_unet_", pairs, lambda path: originals[f"{path}."].removesuffix(".")),

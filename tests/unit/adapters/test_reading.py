@@ -8,9 +8,9 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
-from training.ldm_keys import rename, unet_pairs
 
 from safelight.engine.adapters.targets import Targets
+from safelight.engine.weights.ldm_keys import all_renamed, unet_pairs
 from safelight.engine.weights.lora import read_lora
 from safelight.errors import UnreadableFile
 
@@ -114,7 +114,7 @@ def test_original_names_mean_the_layers_of_the_checkpoint(attention_first):
             **layout,
         )
     targets = Targets(unet)
-    originals = rename([f"{path}." for path in targets.layers], unet_pairs(unet.config))
+    originals = all_renamed([f"{path}." for path in targets.layers], unet_pairs(unet.config), "The UNet")
     assert len(originals) > 60
     for path, original in originals.items():
         name = original.removesuffix(".")
