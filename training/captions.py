@@ -17,7 +17,7 @@ def _where(place: str, rng: random.Random) -> str:
 
 def _thing(subject: Subject, rng: random.Random) -> str:
     noun = "hot air balloon" if subject.kind == "balloon" and rng.random() < 0.3 else subject.kind
-    return _article(f"{subject.colour} {noun}") + (_where(subject.place, rng) if rng.random() < 0.75 else "")
+    return _article(f"{subject.colour} {noun}") + (_where(subject.place, rng) if rng.random() < 0.9 else "")
 
 
 def caption(scene: Scene, rng: random.Random) -> str:

@@ -21,7 +21,7 @@ def noise_levels() -> Tensor:
     return ((alphas - last) * first / (first - last)).square().float()
 
 
-def draw_timesteps(count: int, centre: float = 0.8) -> Tensor:
+def draw_timesteps(count: int, centre: float = 1.6) -> Tensor:
     """`count` timesteps, more where structure forms: logit-normal about `sigmoid(centre)`, one in five uniform.
 
     Esser et al., "Scaling Rectified Flow Transformers" (2024), section 3.1. Spread evenly over the distribution, so

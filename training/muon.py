@@ -1,4 +1,4 @@
-"""The optimiser of the network's matrices: on a slow machine, fewer pictures to the same loss than AdamW."""
+"""The optimiser of the network's matrices, for trainings that can afford few pictures."""
 
 from __future__ import annotations
 
