@@ -84,7 +84,9 @@ class Files:
         """Remove temporaries that a crash left; how many. For the start, before anybody writes. What a crash left half
         removed comes back: it may have been put again."""
         for path in self.root.glob(f".*{_ASIDE}"):
-            path.replace(self.path(path.name[1 : -len(_ASIDE)]))
+            sha256 = path.name[1 : -len(_ASIDE)]
+            if _SHA256.fullmatch(sha256):
+                path.replace(self.path(sha256))
         left = [path for path in self.root.glob(f".*{_TEMPORARY}*") if path.is_file()]
         for path in left:
             path.unlink()

@@ -216,6 +216,7 @@ def test_sweep_brings_back_what_was_half_removed(tmp_path: Path) -> None:
     files = Files(tmp_path)
     sha256 = files.put(b"kept")
     files.path(sha256).rename(tmp_path / f".{sha256}.aside")
+    (tmp_path / ".notes.aside").write_bytes(b"another program's")
     assert files.sweep() == 0
     assert content(files) == {sha256: b"kept"}
 

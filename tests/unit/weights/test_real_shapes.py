@@ -35,6 +35,7 @@ def test_a_header_of_real_shapes_is_identified_and_its_sizes_are_known(family, t
     identity = examine(path)
     assert (identity.family, identity.channels) == (family, 4)
     assert identity.context_width == {"sd1": 768, "sd2": 1024}[family]
+    assert identity.text_layers == {"sd1": 12, "sd2": 23}[family] == own["text_encoder"]["num_hidden_layers"]
     assert identity.stored == {"F16": path.stat().st_size - read_header(path).data}
 
     model = StableDiffusion(str(path), torch.float32, torch.device("cpu"))
