@@ -39,6 +39,12 @@ async def collect(events, into, pause=None):
                 await pause.wait()
 
 
+async def until(condition):
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0)
+
+
 def preview(job_id="j"):
     return Event(job_id, EventKind.PREVIEW, {"data": "x"})
 
@@ -147,14 +153,14 @@ def test_closing_ends_all_listening_after_what_is_stored():
             asyncio.create_task(collect(hub.follow("a1"), one)),
             asyncio.create_task(collect(hub.follow_owner("a"), all_)),
         ]
-        await asyncio.sleep(0.01)
+        await until(lambda: hub.listeners == 2)
         log.add("a1")
         log.add("b1")
         hub.close()
         await asyncio.gather(*tasks)
         assert [each.number for each in one] == [1] and [each.job_id for each in all_] == ["a1"]
         late: list = []
-        await asyncio.wait_for(collect(hub.follow("a1"), late), 1)
+        await asyncio.wait_for(collect(hub.follow("a1"), late), 60)
         assert [each.number for each in late] == [1]
 
     asyncio.run(act())
@@ -168,9 +174,9 @@ def test_an_owner_with_more_than_a_page_of_events_gets_them_all():
             log.add("a1")
         seen: list = []
         task = asyncio.create_task(collect(hub.follow_owner("a", after=100), seen))
-        await asyncio.sleep(0.05)
+        await until(lambda: len(seen) == 2400)
         hub.stored([log.add("a2")])
-        await asyncio.sleep(0.02)
+        await until(lambda: len(seen) == 2401)
         hub.close()
         await task
         assert [each.sequence for each in seen] == list(range(101, 2502))
