@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from safelight.artifacts import sync_folder
 from safelight.engine.results import Result, dump, load
 from safelight.engine.work import RunState
 from safelight.errors import UnreadableFile
@@ -117,17 +118,6 @@ def read(folder: Path, device: torch.device) -> Snapshot:
 def remove(folder: Path) -> None:
     """Forget a checkpoint; one that is not there is no error."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` last. Windows cannot open folders, and keeps renames in its journal."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
