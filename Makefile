@@ -51,7 +51,7 @@ web: setup ## Check the page, which is plain and needs no build
 bench: setup ## Measure this machine
 	$(BIN)/python -m benchmarks $(ARGS)
 
-verify: setup ## The long figures, once: crash rounds, soak, all goldens
+verify: setup ## The long figures, once: every test that is marked slow
 	$(BIN)/python -m pytest -m slow --timeout 7200 -s $(ARGS)
 
 clean: ## Remove what was built; .venv stays
