@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageOps
 
 from training.scenes import COLOURS, PLACES, SKIES, SKY_SUBJECTS, Colour, Scene, Sky
 from training.subjects import DRAWERS, Brush, lit
@@ -75,6 +75,11 @@ def draw_scene(scene: Scene, width: int, height: int, rng: random.Random) -> Dra
     changed = ImageChops.difference(image, empty).convert("L").point(lambda value: 255 if value else 0)
     small = (width, height)
     return Drawing(image.resize(small, Image.Resampling.LANCZOS), changed.resize(small, Image.Resampling.BOX))
+
+
+def as_sepia(picture: Image.Image) -> Image.Image:
+    """The picture as an old print: brown ink on yellowed paper."""
+    return ImageOps.colorize(ImageOps.grayscale(picture), black=(44, 26, 14), white=(250, 232, 196))
 
 
 def _placed(scene: Scene, rng: random.Random) -> list[tuple]:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from training.drawing import render
+from training.drawing import as_sepia, render
 from training.package_model import to_pixels
 from training.runs import Run, pick_device
 from training.scenes import random_scene
@@ -48,9 +48,13 @@ def new_autoencoder() -> AutoencoderKL:
     )
 
 
-def pictures(rng: random.Random, count: int, size: tuple[int, int] = (128, 128)) -> Tensor:
-    """`count` scenes drawn: [count, 3, height, width] in -1..1."""
-    return torch.stack([to_pixels(render(random_scene(rng), *size, rng)) for _ in range(count)])
+def pictures(rng: random.Random, count: int, size: tuple[int, int] = (128, 128), sepia: float = 0.0) -> Tensor:
+    """`count` scenes drawn: [count, 3, height, width] in -1..1; a share of them as old prints.
+
+    A decoder that has never seen browns turns the sepia adapter's latents pink and green.
+    """
+    drawn = [render(random_scene(rng), *size, rng) for _ in range(count)]
+    return torch.stack([to_pixels(as_sepia(one) if sepia and rng.random() < sepia else one) for one in drawn])
 
 
 def crops(rng: random.Random, count: int, side: int) -> Tensor:
@@ -87,6 +91,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--minutes", type=float, default=25)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--crop", type=int, default=0, help="train on squares of this side; 0: whole pictures")
+    parser.add_argument("--sepia", type=float, default=0.2, help="share of whole pictures drawn as old prints")
     parser.add_argument("--rate", type=float, default=6e-4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
@@ -108,7 +113,7 @@ def main(arguments: list[str]) -> int:
         if said.crop:
             drawn = crops(run.rng, said.batch, said.crop).to(device)
         else:
-            drawn = pictures(run.rng, said.batch, run.rng.choice(_SIZES)).to(device)
+            drawn = pictures(run.rng, said.batch, run.rng.choice(_SIZES), said.sepia).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             with torch.set_grad_enabled(not said.decoder_only):
                 posterior = vae.encode(drawn).latent_dist

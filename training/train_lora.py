@@ -21,24 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from training.adapters import Adapter, kohya_layers
 from training.captions import caption
 from training.diffusion import draw, draw_timesteps, noise_levels
+from training.drawing import as_sepia
 from training.networks import PlainAttention
 from training.pool import Pool
 from training.runs import Run, pick_device
 from training.scenes import PLACES, Scene, Subject, random_scene
 from training.single_file import load
 from training.train_network import lesson_loss
-
-_INK, _PAPER = (44, 26, 14), (250, 232, 196)
-
-
-def as_sepia(picture: Image.Image) -> Image.Image:
-    """The picture as an old print: brown ink on yellowed paper."""
-    return ImageOps.colorize(ImageOps.grayscale(picture), black=_INK, white=_PAPER)
 
 
 def snowman_scene(rng: random.Random) -> Scene:

@@ -185,3 +185,22 @@ def test_plain_attention_equals_the_fused_kernel(postcards):
         found = postcards.unet(x, t, states).sample
         postcards.unet.set_attn_processor(fused)
     assert torch.allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "text"), [("sepia", False), ("snowman", True)])
+def test_the_shipped_adapters_fit_the_shipped_model_and_change_what_it_says(name, text):
+    path = DATA / f"loras/{name}.safetensors"
+    assert path.stat().st_size < 2_000_000
+    with safe_open(path, "pt") as file:
+        said, names = file.metadata(), list(file.keys())
+    assert said["ss_base_model_version"] == "sd_v1"
+    assert said["modelspec.trigger_phrase"]
+    assert any(key.startswith("lora_te_") for key in names) == text
+    assert {key.split(".", 1)[1] for key in names} == {"lora_down.weight", "lora_up.weight", "alpha"}
+    model = unpack(SHIPPED)
+    x, t, states = torch.randn(1, 8, 16, 16), torch.tensor([900]), torch.randn(1, 77, 160)
+    with torch.no_grad():
+        before = model.unet(x, t, states).sample
+        with read(path, model).attached():
+            during = model.unet(x, t, states).sample
+    assert (during - before).abs().mean() > 0.02

@@ -9,13 +9,13 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from training.diffusion import noise_levels
-from training.drawing import render
+from training.drawing import as_sepia, render
 from training.networks import TOKENS, new_network, new_text_encoder, new_tokenizer
 from training.package_model import preview_factors
 from training.pool import Lesson, Pool
 from training.scenes import Scene, Subject, is_held_out
 from training.single_file import Postcards, load, save_folder
-from training.train_lora import LESSONS, as_sepia
+from training.train_lora import LESSONS
 from training.train_network import begin, lesson_loss
 
 
