@@ -185,8 +185,11 @@ def test_ctrl_c_cancels_the_job(shell):
     before = {each["id"] for each in shell.json("jobs", "list")["jobs"]}
     drawing = shell.begin("generate", "a storm", *LONG)
     deadline = time.monotonic() + 60
-    while not (new := [each for each in shell.json("jobs", "list")["jobs"] if each["id"] not in before]):
+    new: list[dict] = []
+    while not new or new[0]["state"] != "running":  # by then the command follows the job
         assert time.monotonic() < deadline and drawing.poll() is None
+        new = [each for each in shell.json("jobs", "list")["jobs"] if each["id"] not in before]
+    time.sleep(1.0)
     drawing.send_signal(signal.SIGINT)
     _, err = drawing.communicate(timeout=120)
     assert drawing.returncode == 130, err
