@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from safelight import __version__
 from safelight.core.operations.image import ResolvedGenerate, ResolvedTransform
 from safelight.core.samplers import sampler_table
 from safelight.core.schedules import schedule_table
+
+_PLACE = {"path", "mtime_ns", "inode"}
+HERE: Any = {
+    "model": _PLACE,
+    "loras": {"__all__": {"file": _PLACE}},
+    "image": {"path"},
+    "mask": {"path"},
+}
+"""Where files lie on this machine: nothing that a picture should tell whoever it is given to."""
 
 
 def metadata(request: ResolvedGenerate, picture: int) -> dict[str, str]:
@@ -14,7 +25,7 @@ def metadata(request: ResolvedGenerate, picture: int) -> dict[str, str]:
         return {}
     return {
         "parameters": infotext(request, picture),
-        "safelight": request.model_dump_json(),
+        "safelight": request.model_dump_json(exclude=HERE),
         "Software": f"safelight {__version__}",
     }
 

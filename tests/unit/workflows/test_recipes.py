@@ -82,6 +82,13 @@ def test_inpaint_keeps_outside_and_composites(tables: Tables, context: Context) 
     assert asked[7].pixels == Handle(6)
 
 
+def test_metadata_says_what_was_used_and_not_where_it_lies(tables: Tables, context: Context) -> None:
+    asked, _ = stages_of(tables, context, "image.inpaint", image="u", mask="u", loras=[{"name": "sepia"}])
+    said = asked[-1].metadata["safelight"]
+    assert '"name":"tiny"' in said and '"header_hash"' in said and '"sha256"' in said
+    assert not any(word in said for word in ("/models", "/loras", "/u.png", "inode", "mtime"))
+
+
 def test_metadata_can_be_left_out(tables: Tables, context: Context) -> None:
     asked, _ = stages_of(tables, context, "image.generate", output={"metadata": False})
     assert asked[-1].metadata == {}
