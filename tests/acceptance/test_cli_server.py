@@ -21,6 +21,11 @@ ONE_PASS = ("--steps", "1", "--width", "64", "--height", "64", "--guidance-scale
 LONG = ("--steps", "150", "--batch-size", "8")
 
 
+def _hears_interrupts() -> None:
+    """A suite that runs in the background ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Shell:
     """A data folder, a working folder, and commands in them."""
 
@@ -37,6 +42,7 @@ class Shell:
         return subprocess.Popen(
             [*SAFELIGHT, *arguments], cwd=self.work, env=self.environ | more, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=None if sys.platform == "win32" else _hears_interrupts,  # noqa: PLW1509 - it takes no lock
         )  # fmt: skip
 
     def run(self, *arguments: str, **more: str) -> tuple[int, str, str]:
