@@ -61,7 +61,7 @@ class VE:
         return x0 + noise * sigma
 
     def start(self, noise: Tensor, sigma: float) -> Tensor:
-        """noise * sqrt(1 + sigma^2): a unit-variance picture seen through noise, as A1111 and ComfyUI start."""
+        """noise * sqrt(1 + sigma^2): a unit-variance picture seen through noise, as ComfyUI starts."""
         return noise * math.sqrt(1.0 + sigma**2)
 
     def alpha(self, sigma: float) -> float:
