@@ -44,7 +44,7 @@ COMPONENTS = ("network", "text", "vae")
 
 @dataclass
 class _Resident:
-    """A component in memory, and what the plan needs to know of it."""
+    """A component in memory, and what the plan needs to know of it. `pinned`: it stays although nobody uses it."""
 
     key: str
     value: Any
@@ -54,6 +54,7 @@ class _Resident:
     adapter_bytes: int = 0
     hanging: Counter[str] = field(default_factory=Counter)
     users: int = 0
+    pinned: bool = False
     uses: float = 0.0
     used_at: float = field(default_factory=time.monotonic)
 
@@ -64,7 +65,8 @@ class _Resident:
 
     def held(self) -> Held:
         uses = recent(self.uses, time.monotonic() - self.used_at)
-        return Held(self.key, self.bytes + self.adapter_bytes, uses, self.load_s, in_use=self.users > 0)
+        held = self.bytes + self.adapter_bytes
+        return Held(self.key, held, uses, self.load_s, in_use=self.users > 0, pinned=self.pinned)
 
 
 class Bench:
