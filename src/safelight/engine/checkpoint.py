@@ -1,11 +1,13 @@
 """Checkpoints: a job between two steps, written whole or not at all, so that any worker can go on from there.
 
 A checkpoint is a folder with one file, `state.safetensors`: the results of finished stages, the runs under way, and
-what they belong to (the request, the engine's version, how this worker computes).
+what they belong to (the request, the engine's version, how this worker computes). It carries the SHA-256 of all of
+this: safetensors checks lengths only, and a flipped bit would otherwise be drawn.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -85,12 +87,12 @@ def write(snapshot: Snapshot, folder: Path) -> None:
                 numbers[name] = value
         tensors.update({name: tensor.contiguous().cpu() for name, tensor in kept.items()})
         runs[str(number)] = {"place": run.place, "numbers": numbers}
-    facts = {"identity": vars(snapshot.identity), "results": results, "runs": runs}
+    facts = json.dumps({"identity": vars(snapshot.identity), "results": results, "runs": runs})
     temporary = folder.with_name(folder.name + ".part")
     try:
         temporary.mkdir(parents=True, exist_ok=True)
         with (temporary / STATE).open("wb") as file:
-            file.write(save(tensors, {"safelight": json.dumps(facts)}))
+            file.write(save(tensors, {"safelight": facts, "sha256": digest(facts, tensors)}))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(folder)
@@ -104,8 +106,11 @@ def read(folder: Path, device: torch.device) -> Snapshot:
     """The snapshot in `folder`, ready to go on from on `device`; UnreadableFile where it is not whole."""
     try:
         with safe_open(folder / STATE, framework="pt") as file:
-            facts = json.loads(file.metadata()["safelight"])
+            said = file.metadata()
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        if digest(said["safelight"], tensors) != said["sha256"]:
+            raise ValueError("its content is not what was written")
+        facts = json.loads(said["safelight"])
         results = {int(n): load(_under(tensors, f"result.{n}."), each, device) for n, each in facts["results"].items()}
         runs = {int(n): _run(tensors, n, each, device) for n, each in facts["runs"].items()}
         return Snapshot(Identity(**facts["identity"]), results, runs)
@@ -113,6 +118,16 @@ def read(folder: Path, device: torch.device) -> Snapshot:
         raise UnreadableFile(
             f"The checkpoint {folder.name} is not whole: {error}.", "The stage starts anew."
         ) from error
+
+
+def digest(facts: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over all that a checkpoint says: the facts, and each tensor's name, type, shape and bytes."""
+    sha256 = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        sha256.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha256.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
 
 
 def remove(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from safelight.engine.checkpoint import STATE, Identity, Snapshot, read, remove, write
+from safelight.engine.checkpoint import STATE, Identity, Snapshot, digest, read, remove, write
 from safelight.engine.conditioning import Conditioning, Span
 from safelight.engine.results import Latent, Mask, Picture, Said, Stored
 from safelight.engine.work import RunState
@@ -75,6 +75,16 @@ def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "1-1", CPU)
 
 
+def test_a_bit_that_flipped_anywhere_is_seen(tmp_path: Path) -> None:
+    write(snapshot(), tmp_path / "1-1")
+    state = tmp_path / "1-1" / STATE
+    whole = state.read_bytes()
+    for at in range(0, len(whole), max(1, len(whole) // 200)):
+        state.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        with pytest.raises(UnreadableFile):
+            read(tmp_path / "1-1", CPU)
+
+
 @pytest.mark.parametrize(
     ("other", "deterministic", "said"),
     [
@@ -103,7 +113,8 @@ def test_what_networks_see_comes_back_on_the_device(tmp_path: Path) -> None:
 def test_a_file_of_another_shape_is_refused(tmp_path: Path) -> None:
     write(snapshot(), tmp_path / "1-1")
     for facts in ("[]", '{"identity": 3, "results": {}, "runs": {}}', '{"identity": {}, "results": [], "runs": {}}'):
-        save_file({"x": torch.zeros(1)}, tmp_path / "1-1" / STATE, {"safelight": facts})
+        tensors = {"x": torch.zeros(1)}
+        save_file(tensors, tmp_path / "1-1" / STATE, {"safelight": facts, "sha256": digest(facts, tensors)})
         with pytest.raises(UnreadableFile):
             read(tmp_path / "1-1", CPU)
 
