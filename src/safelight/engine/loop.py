@@ -6,26 +6,23 @@ turns anything may change: jobs join, leave, are paused; nothing waits for longe
 
 from __future__ import annotations
 
-import errno
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from safelight import __version__
 from safelight.core.events import EventKind
 from safelight.core.names import attribute
 from safelight.core.stages import Sample, Stage
 from safelight.core.states import AttemptEnd
 from safelight.core.tables import Tables
-from safelight.engine import checkpoint, preview
+from safelight.engine import preview
 from safelight.engine.batcher import Batcher
 from safelight.engine.device import Device
+from safelight.engine.failures import Failure, judge
+from safelight.engine.keeping import Keeper
 from safelight.engine.openjob import OpenJob, Order
 from safelight.engine.reporter import Reporter
 from safelight.engine.residency import memory
@@ -33,15 +30,11 @@ from safelight.engine.residency.bench import Bench
 from safelight.engine.results import Stored
 from safelight.engine.task import Task
 from safelight.engine.work import Boundary, Desk, Handler, Notice
-from safelight.errors import NoRoomNow, OutOfMemory, SafelightError, UnreadableFile
+from safelight.errors import OutOfMemory
 from safelight.placement.profiles import PassKey, Profiles
 
 IDLE_WAIT_S = 0.02
 """How long a turn waits for a file being written when there is nothing else to do."""
-
-
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-"""Errors of a disk that takes nothing more: no fault of a job, which waits until it is tried again."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +72,7 @@ class Loop:
         self._began_with = memory.held(where.device)
         self._jobs: dict[tuple[str, int], OpenJob] = {}
         self._saver = ThreadPoolExecutor(max_workers=2, thread_name_prefix="save")
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._keeper = Keeper(where, options.checkpoint_interval_s, reporter, self._tell)
         self._current: OpenJob | None = None
         self._worked_at = time.monotonic()
         self._expected_s = 0.0
@@ -91,7 +84,7 @@ class Loop:
         job = OpenJob(order, previews=order.previews)
         self._jobs[job.key] = job
         if order.checkpoint is not None:
-            self._restore(job, order.checkpoint)
+            self._keeper.restore(job, order.checkpoint)
 
     def cancel(self, job: str, attempt: int) -> None:
         """Drop the attempt before the next pass."""
@@ -112,7 +105,7 @@ class Loop:
             job.leaving = AttemptEnd.SERVER_STOPPED
         self._let_go()
         self._saver.shutdown(wait=True)
-        self._writer.shutdown(wait=True)
+        self._keeper.stop()
 
     def pulse(self) -> Pulse:
         """How it is. May be asked from another thread."""
@@ -137,7 +130,7 @@ class Loop:
         held = memory.held(self.where.device) - self._began_with if busy else 0
         for job in list(self._jobs.values()):
             job.peak_bytes = max(job.peak_bytes, held)
-            self._checkpoint_if_due(job)
+            self._keeper.write_if_due(job)
         busy = busy or self._await_files()
         self._worked_at, self._expected_s = time.monotonic(), 0.0
         return busy
@@ -251,65 +244,6 @@ class Loop:
             wait(writing, IDLE_WAIT_S, FIRST_COMPLETED)
         return bool(writing)
 
-    # -- checkpoints
-
-    @property
-    def plan(self) -> dict[str, Any]:
-        """How this worker computes: what a deterministic picture depends on besides its request."""
-        return {
-            "device": self.where.device.type,
-            "dtype": self.where.dtype_name,
-            "channels_last": self.where.channels_last,
-            "threads": torch.get_num_threads(),
-        }
-
-    def _identity(self, job: OpenJob) -> checkpoint.Identity:
-        engine = f"safelight {__version__}, torch {torch.__version__}"
-        return checkpoint.Identity(job.order.request, engine, self.plan)
-
-    def _restore(self, job: OpenJob, folder: Path) -> None:
-        """Go on from a checkpoint, or say why not and start anew."""
-        try:
-            snapshot = checkpoint.read(folder, self.where.device)
-            why = snapshot.identity.differs(self._identity(job), job.order.deterministic)
-        except UnreadableFile as error:
-            why = error.message
-        else:
-            if not why:
-                job.results.update(snapshot.results)
-                job.resumable = snapshot.runs
-                return
-        self._tell(job, EventKind.WARNING, {"message": f"The checkpoint is dropped and the work starts anew: {why}."})
-
-    def _checkpoint_if_due(self, job: OpenJob) -> None:
-        interval = self.options.checkpoint_interval_s
-        due = time.monotonic() - job.checkpoint_at >= interval
-        if job.changed and due and (job.writing is None or job.writing.done()) and job.key in self._jobs:
-            self._write_checkpoint(job)
-            if interval == 0 and job.writing is not None:
-                wait([job.writing])
-
-    def _write_checkpoint(self, job: OpenJob) -> None:
-        """Gather the state now, write it on another thread, and tell of it once it is whole on disk."""
-        job.changed, job.checkpoint_at = False, time.monotonic()
-        job.checkpoint_serial += 1
-        snapshot = job.snapshot(self._identity(job))
-        folder = job.order.folder / f"{job.order.attempt}-{job.checkpoint_serial}"
-
-        def write() -> None:
-            try:
-                checkpoint.write(snapshot, folder)
-            except OSError as error:
-                job.changed = True  # what could not be kept is tried again when the next one is due
-                self._tell(job, EventKind.WARNING, {"message": f"A checkpoint could not be written: {error}."})
-                return
-            if job.closed:
-                checkpoint.remove(folder)
-            else:
-                self._reporter.checkpointed(*job.key, str(folder), snapshot.steps)
-
-        job.writing = self._writer.submit(write)
-
     # -- leaving
 
     def _leave(self, job: str, attempt: int, end: AttemptEnd) -> None:
@@ -320,17 +254,9 @@ class Loop:
         """Give back the jobs that are to leave; all but the cancelled keep a checkpoint of their last step."""
         for job in [job for job in self._jobs.values() if job.leaving]:
             if job.leaving != AttemptEnd.CANCELLED:
-                self._keep(job)
+                self._keeper.write_now(job)
             self._reporter.ended(*job.key, job.leaving, {})
             self._close(job)
-
-    def _keep(self, job: OpenJob) -> None:
-        """Write a checkpoint of the job as it is, if there is anything to keep, and wait until it is on disk."""
-        snapshot = job.snapshot(self._identity(job))
-        if snapshot.results or snapshot.runs:
-            self._write_checkpoint(job)
-        if job.writing is not None:
-            wait([job.writing])
 
     def _close(self, job: OpenJob) -> None:
         self._jobs.pop(job.key, None)
@@ -341,36 +267,16 @@ class Loop:
         self._current = job
         try:
             work(job)
-        except NoRoomNow as error:
-            if len(self._jobs) == 1:  # nobody else to wait for
-                self._fail(job, AttemptEnd.REFUSED, error.kind, error.message, error.hint)
-            else:
-                self._decline(job, error.message)
-        except SafelightError as error:
-            self._fail(job, AttemptEnd.REFUSED, error.kind, error.message, error.hint)
-        except OSError as error:
-            if error.errno in FULL:
-                self._decline(job, f"Nothing can be written: {error}.")
-            else:
-                self._fail(job, AttemptEnd.ERROR, type(error).__name__, str(error), trace=traced(error))
         except Exception as error:  # noqa: BLE001 - the worker's loop: recorded with its trace, charged to this job alone
-            if ran_out_of_memory(error):
-                hint = "Ask for a smaller picture or batch, or raise devices.memory_gib."
-                self._fail(job, AttemptEnd.REFUSED, OutOfMemory.kind, f"The device ran out of memory: {error}", hint)
+            verdict = judge(error, alone=len(self._jobs) == 1)
+            if isinstance(verdict, Failure):
+                self._reporter.ended(*job.key, verdict.end, verdict.told)
             else:
-                self._fail(job, AttemptEnd.ERROR, type(error).__name__, str(error), trace=traced(error))
+                self._keeper.write_now(job)
+                self._reporter.declined(*job.key, verdict.reason)
+            self._close(job)
         finally:
             self._current = None
-
-    def _decline(self, job: OpenJob, reason: str) -> None:
-        """Give the job back until the others are done, with what it has so far."""
-        self._keep(job)
-        self._reporter.declined(*job.key, reason)
-        self._close(job)
-
-    def _fail(self, job: OpenJob, end: AttemptEnd, kind: str, message: str, hint: str = "", trace: str = "") -> None:
-        self._reporter.ended(*job.key, end, {"kind": kind, "message": message, "hint": hint, "trace": trace})
-        self._close(job)
 
     # -- telling
 
@@ -385,15 +291,3 @@ class Loop:
 
     def _measured(self, key: PassKey, width: int, seconds: float) -> None:
         self._reporter.profile(*key, width, seconds)
-
-
-def traced(error: Exception) -> str:
-    """The whole trace, for the attempt's record."""
-    return "".join(traceback.format_exception(error))
-
-
-def ran_out_of_memory(error: Exception) -> bool:
-    """Whether torch could not allocate: a class of its own on GPUs, words on the CPU."""
-    words = str(error).casefold()
-    told = "not enough memory" in words or "can't allocate memory" in words
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and told)
