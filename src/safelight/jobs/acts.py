@@ -10,9 +10,20 @@ from safelight.core.events import Event
 from safelight.core.states import JobState
 from safelight.errors import NotFound
 from safelight.jobs import lifecycle
-from safelight.jobs.lifecycle import Change, Ending
-from safelight.jobs.records import Artifact, Checkpoint, Filter, Job, NewJob, Upload
-from safelight.jobs.rows import Rows
+from safelight.jobs.lifecycle import Change, Ending, Wishes
+from safelight.jobs.records import (
+    Artifact,
+    ArtifactFilter,
+    Checkpoint,
+    Delivery,
+    DeliveryState,
+    Filter,
+    Job,
+    NewJob,
+    Upload,
+    Webhook,
+)
+from safelight.jobs.rows import Rows, Standing
 from safelight.jobs.store import NewEvent
 
 
@@ -25,7 +36,7 @@ def submit(rows: Rows, new: NewJob, max_queued: int) -> tuple[Job, bool]:
         lifecycle.check_room(rows.counts()[JobState.QUEUED], max_queued)
     change = lifecycle.accept(new, rows.now.wall, rows.queued_from(new.priority) + 1)
     rows.insert(change.job, new.idempotency_key, new.files)
-    rows.add_events(new.id, new.owner, change.events)
+    _say(rows, new.id, new.owner, new.webhook, change.events)
     return change.job, True
 
 
@@ -81,19 +92,20 @@ def append(rows: Rows, job_id: str, attempt: int, events: Sequence[NewEvent]) ->
     """See Store.append."""
     for kind, _ in events:
         lifecycle.check_storable(kind)
-    owner = _fence(rows, job_id, attempt)
-    return rows.add_events(job_id, owner, events)
+    standing = _fence(rows, job_id, attempt)
+    return _say(rows, job_id, standing.owner, standing.webhook, events)
 
 
 def add_artifact(rows: Rows, artifact: Artifact, attempt: int) -> tuple[Artifact, Event | None]:
     """See Store.add_artifact."""
-    owner = _fence(rows, artifact.job_id, attempt)
+    standing = _fence(rows, artifact.job_id, attempt)
     there = rows.artifact_at(artifact.job_id, artifact.index)
     if there is not None:
         return there, None
-    artifact = replace(artifact, owner=owner, created_at=artifact.created_at or rows.now.wall)
+    artifact = replace(artifact, owner=standing.owner, created_at=artifact.created_at or rows.now.wall)
     rows.add_artifact(artifact)
-    (event,) = rows.add_events(artifact.job_id, owner, [lifecycle.artifact_event(artifact)])
+    said = [lifecycle.artifact_event(artifact)]
+    (event,) = _say(rows, artifact.job_id, standing.owner, standing.webhook, said)
     return artifact, event
 
 
@@ -102,6 +114,12 @@ def set_checkpoint(rows: Rows, checkpoint: Checkpoint) -> Checkpoint | None:
     job = _current(rows, checkpoint.job_id, checkpoint.attempt)
     _keep(rows, job, lifecycle.checkpointed(job, checkpoint))
     return job.checkpoint
+
+
+def set_plan(rows: Rows, job_id: str, attempt: int, plan: dict[str, Any]) -> Job:
+    """See Store.set_plan."""
+    job = _current(rows, job_id, attempt)
+    return _keep(rows, job, lifecycle.planned(job, plan))
 
 
 def refuse(rows: Rows, job_id: str, kind: str, message: str, hint: str) -> Job:
@@ -124,10 +142,9 @@ def resume(rows: Rows, job_id: str, owner: str | None) -> Job:
     return _changed(rows, job_id, owner, lambda job: lifecycle.resume(job, _position(rows, job)))
 
 
-def update(rows: Rows, job_id: str, owner: str | None, priority: int | None, tags: tuple[str, ...] | None,
-           pinned: bool | None) -> Job:  # fmt: skip
+def update(rows: Rows, job_id: str, owner: str | None, wishes: Wishes) -> Job:
     """See Store.update."""
-    return _changed(rows, job_id, owner, lambda job: lifecycle.update(job, priority, tags, pinned))
+    return _changed(rows, job_id, owner, lambda job: lifecycle.update(job, wishes))
 
 
 def artifact(rows: Rows, artifact_id: str, owner: str | None) -> Artifact:
@@ -138,11 +155,29 @@ def artifact(rows: Rows, artifact_id: str, owner: str | None) -> Artifact:
     return found
 
 
-def artifacts(rows: Rows, owner: str | None, before: str | None, limit: int) -> list[Artifact]:
+def artifacts(rows: Rows, wanted: ArtifactFilter) -> list[Artifact]:
     """See Store.artifacts."""
-    if before is not None and rows.artifact(before) is None:
-        raise NotFound(f"There is no artifact {before!r} to go on from.", "Begin again with the first page.")
-    return rows.artifacts(owner, before, limit)
+    if wanted.before is not None and rows.artifact(wanted.before) is None:
+        raise NotFound(f"There is no artifact {wanted.before!r} to go on from.", "Begin again with the first page.")
+    return rows.artifacts(wanted)
+
+
+def update_artifact(rows: Rows, artifact_id: str, owner: str | None, favourite: bool | None,
+                    binned: bool | None) -> Artifact:  # fmt: skip
+    """See Store.update_artifact."""
+    changed = lifecycle.binned(artifact(rows, artifact_id, owner), favourite, binned, rows.now.wall)
+    rows.save_artifact(changed)
+    return changed
+
+
+def tried(rows: Rows, sequence: int, state: DeliveryState, said: str) -> Delivery:
+    """See Store.tried."""
+    there = rows.delivery(sequence)
+    if there is None:
+        raise NotFound(f"There is no delivery of the event {sequence}.", "Its job was forgotten.")
+    noted = replace(there, state=state, tries=there.tries + 1, said=said, tried_at=rows.now.wall)
+    rows.save_delivery(noted)
+    return noted
 
 
 def add_upload(rows: Rows, upload: Upload) -> Upload:
@@ -181,13 +216,13 @@ def _position(rows: Rows, job: Job) -> int:
     return rows.queued_from(job.priority) + 1
 
 
-def _fence(rows: Rows, job_id: str, attempt: int) -> str:
-    """The owner of the job that `attempt` runs; else StaleAttempt; NotFound where the job is gone."""
+def _fence(rows: Rows, job_id: str, attempt: int) -> Standing:
+    """The standing of the job that `attempt` runs; else StaleAttempt; NotFound where the job is gone."""
     standing = rows.standing(job_id)
     if standing is None:
         raise NotFound(f"There is no job {job_id!r}.", "Drop this work.")
     lifecycle.check_attempt(job_id, standing.state, standing.attempt, attempt)
-    return standing.owner
+    return standing
 
 
 def _current(rows: Rows, job_id: str, attempt: int) -> Job:
@@ -207,5 +242,12 @@ def _keep(rows: Rows, before: Job, change: Change) -> Job:
     rows.save(before, change.job)
     if before.state is JobState.RUNNING and change.job.state is not JobState.RUNNING:
         rows.end_lease(before.id)
-    rows.add_events(before.id, before.owner, change.events)
+    _say(rows, before.id, before.owner, before.webhook, change.events)
     return change.job
+
+
+def _say(rows: Rows, job_id: str, owner: str, webhook: Webhook | None, said: Sequence[NewEvent]) -> list[Event]:
+    """Put events down, and with them what the job's webhook is to hear of them."""
+    events = rows.add_events(job_id, owner, said)
+    rows.add_deliveries(lifecycle.deliveries(webhook, events))
+    return events

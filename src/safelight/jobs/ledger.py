@@ -9,8 +9,19 @@ from typing import Any, TypeVar
 from safelight.core.events import Event
 from safelight.core.states import AttemptEnd, JobState
 from safelight.jobs import acts
-from safelight.jobs.lifecycle import Ending
-from safelight.jobs.records import Artifact, Checkpoint, Filter, Finished, Job, NewJob, Upload
+from safelight.jobs.lifecycle import Ending, Wishes
+from safelight.jobs.records import (
+    Artifact,
+    ArtifactFilter,
+    Checkpoint,
+    Delivery,
+    DeliveryState,
+    Filter,
+    Finished,
+    Job,
+    NewJob,
+    Upload,
+)
 from safelight.jobs.rows import Now, Rows
 from safelight.jobs.store import Listener, NewEvent, Store
 
@@ -117,6 +128,10 @@ class Ledger(Store, ABC):
         """See Store."""
         return await self.write(lambda rows: acts.set_checkpoint(rows, checkpoint))
 
+    async def set_plan(self, job_id: str, attempt: int, plan: dict[str, Any]) -> Job:
+        """See Store."""
+        return await self.write(lambda rows: acts.set_plan(rows, job_id, attempt, plan))
+
     async def request_cancel(self, job_id: str, owner: str | None = None) -> Job:
         """See Store."""
         return await self.write(lambda rows: acts.request_cancel(rows, job_id, owner))
@@ -130,9 +145,11 @@ class Ledger(Store, ABC):
         return await self.write(lambda rows: acts.resume(rows, job_id, owner))
 
     async def update(self, job_id: str, owner: str | None = None, *, priority: int | None = None,
-                     tags: tuple[str, ...] | None = None, pinned: bool | None = None) -> Job:  # fmt: skip
+                     tags: tuple[str, ...] | None = None, pinned: bool | None = None,
+                     group: str | None = None) -> Job:  # fmt: skip
         """See Store."""
-        return await self.write(lambda rows: acts.update(rows, job_id, owner, priority, tags, pinned))
+        wishes = Wishes(priority, tags, pinned, group)
+        return await self.write(lambda rows: acts.update(rows, job_id, owner, wishes))
 
     async def pass_over(self, job_ids: Sequence[str]) -> None:
         """See Store."""
@@ -150,9 +167,14 @@ class Ledger(Store, ABC):
         """See Store."""
         return await self.read(lambda rows: acts.artifact(rows, artifact_id, owner))
 
-    async def artifacts(self, owner: str | None, before: str | None = None, limit: int = 50) -> list[Artifact]:
+    async def artifacts(self, wanted: ArtifactFilter) -> list[Artifact]:
         """See Store."""
-        return await self.read(lambda rows: acts.artifacts(rows, owner, before, limit))
+        return await self.read(lambda rows: acts.artifacts(rows, wanted))
+
+    async def update_artifact(self, artifact_id: str, owner: str | None = None, *, favourite: bool | None = None,
+                              binned: bool | None = None) -> Artifact:  # fmt: skip
+        """See Store."""
+        return await self.write(lambda rows: acts.update_artifact(rows, artifact_id, owner, favourite, binned))
 
     async def add_upload(self, upload: Upload) -> Upload:
         """See Store."""
@@ -161,6 +183,14 @@ class Ledger(Store, ABC):
     async def upload(self, upload_id: str, owner: str | None = None) -> Upload:
         """See Store."""
         return await self.read(lambda rows: acts.upload(rows, upload_id, owner))
+
+    async def undelivered(self) -> list[Delivery]:
+        """See Store."""
+        return await self.read(lambda rows: rows.undelivered())
+
+    async def tried(self, delivery: Delivery, state: DeliveryState, said: str = "") -> Delivery:
+        """See Store."""
+        return await self.write(lambda rows: acts.tried(rows, delivery.event.sequence, state, said))
 
     async def put_note(self, key: str, value: dict[str, Any]) -> None:
         """See Store."""
@@ -181,6 +211,10 @@ class Ledger(Store, ABC):
     async def forget_uploads(self, before: float) -> int:
         """See Store."""
         return await self.write(lambda rows: rows.forget_uploads(before))
+
+    async def empty_bin(self, before: float) -> int:
+        """See Store."""
+        return await self.write(lambda rows: rows.empty_bin(before))
 
     async def named(self, files: Iterable[str]) -> set[str]:
         """See Store."""

@@ -6,10 +6,11 @@ nothing. Times are seconds since the epoch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from safelight.core.events import LAST, UNSTORED, EventKind
+from safelight.core.events import LAST, UNSTORED, Event, EventKind
 from safelight.core.states import (
     CHARGED,
     MAX_CHARGED_CRASHES,
@@ -20,7 +21,7 @@ from safelight.core.states import (
     move,
 )
 from safelight.errors import Conflict, NotFound, QueueFull, StaleAttempt
-from safelight.jobs.records import Artifact, Attempt, Checkpoint, Job, NewJob
+from safelight.jobs.records import Artifact, Attempt, Checkpoint, Delivery, Job, NewJob, Webhook
 from safelight.jobs.store import NewEvent
 
 GOES_ALONE = frozenset({AttemptEnd.SUSPECT, AttemptEnd.CRASHED})
@@ -47,6 +48,16 @@ class Ending:
     alone: bool = False
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What an owner may change of a job at any time; None leaves it. `group`: empty takes it out of its group."""
+
+    priority: int | None = None
+    tags: tuple[str, ...] | None = None
+    pinned: bool | None = None
+    group: str | None = None
+
+
 def accept(new: NewJob, now: float, position: int) -> Change:
     """The record of a job that was just submitted. `position`: its place in the queue, from 1."""
     job = Job(
@@ -68,6 +79,8 @@ def accept(new: NewJob, now: float, position: int) -> Change:
         weights_bytes=new.weights_bytes,
         fingerprint=new.fingerprint,
         position=position,
+        group=new.group,
+        webhook=new.webhook,
     )
     return Change(job, ((EventKind.QUEUED, {"position": position}),))
 
@@ -239,21 +252,40 @@ def resume(job: Job, position: int) -> Change:
     return Change(back, ((EventKind.QUEUED, {"position": position, "reason": "resumed"}),))
 
 
-def update(job: Job, priority: int | None, tags: tuple[str, ...] | None, pinned: bool | None) -> Change:
-    """What its owner may change at any time; None leaves it."""
+def update(job: Job, wishes: Wishes) -> Change:
+    """The job as its owner wants it."""
     return Change(
         replace(
             job,
-            priority=job.priority if priority is None else priority,
-            tags=job.tags if tags is None else tags,
-            pinned=job.pinned if pinned is None else pinned,
+            priority=job.priority if wishes.priority is None else wishes.priority,
+            tags=job.tags if wishes.tags is None else wishes.tags,
+            pinned=job.pinned if wishes.pinned is None else wishes.pinned,
+            group=job.group if wishes.group is None else wishes.group or None,
         )
     )
+
+
+def planned(job: Job, plan: dict[str, Any]) -> Change:
+    """How the job computes is known; the first word counts."""
+    return Change(job if job.plan is not None else replace(job, plan=plan))
 
 
 def checkpointed(job: Job, checkpoint: Checkpoint) -> Change:
     """The job can go on from there, and has lived through what made it a suspect."""
     return Change(replace(job, checkpoint=checkpoint, alone=False))
+
+
+def binned(artifact: Artifact, favourite: bool | None, in_bin: bool | None, now: float) -> Artifact:
+    """The artifact as its owner wants it; None leaves it."""
+    since = artifact.binned_at
+    if in_bin is not None:
+        since = (now if since is None else since) if in_bin else None
+    return replace(artifact, favourite=artifact.favourite if favourite is None else favourite, binned_at=since)
+
+
+def deliveries(webhook: Webhook | None, events: Sequence[Event]) -> list[Delivery]:
+    """What the webhook is to hear of these events."""
+    return [] if webhook is None else [Delivery(each, webhook.url) for each in events if each.kind in webhook.events]
 
 
 def artifact_event(artifact: Artifact) -> NewEvent:

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from safelight.core.events import Event
 from safelight.core.states import JobState
 from safelight.jobs.ledger import Clock, Ledger
-from safelight.jobs.records import Artifact, Filter, Finished, Job, Upload
+from safelight.jobs.records import Artifact, ArtifactFilter, Delivery, DeliveryState, Filter, Finished, Job, Upload
 from safelight.jobs.rows import Now, Rows, Standing
+from safelight.jobs.search import folded, searched_model, searched_words, wanted_words
 from safelight.jobs.store import NewEvent
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class MemoryRows:
     log: list[Event] = field(default_factory=list)
     sequence: int = 0
     pictures: dict[str, Artifact] = field(default_factory=dict)
+    outbox: dict[int, Delivery] = field(default_factory=dict)
     given: dict[tuple[str, str], Upload] = field(default_factory=dict)
     jotted: dict[str, dict[str, Any]] = field(default_factory=dict)
     fresh: list[Event] = field(default_factory=list)
@@ -51,7 +53,8 @@ class MemoryRows:
         if job is None:
             return None
         mine = (each for each in self.pictures.values() if each.job_id == job_id)
-        return replace(job, artifacts=tuple(sorted(mine, key=lambda each: each.index)))
+        due = tuple(each for each in self.outbox.values() if each.event.job_id == job_id)
+        return replace(job, artifacts=tuple(sorted(mine, key=lambda each: each.index)), deliveries=due)
 
     def keyed(self, owner: str, key: str) -> Job | None:
         """See Rows."""
@@ -60,7 +63,7 @@ class MemoryRows:
     def standing(self, job_id: str) -> Standing | None:
         """See Rows."""
         job = self.kept.get(job_id)
-        return Standing(job.owner, job.state, job.attempt) if job is not None else None
+        return Standing(job.owner, job.state, job.attempt, job.webhook) if job is not None else None
 
     def insert(self, job: Job, key: str | None, files: Sequence[str]) -> None:
         """See Rows."""
@@ -95,6 +98,7 @@ class MemoryRows:
             and (not wanted.states or job.state in wanted.states)
             and wanted.operation in (None, job.operation)
             and (wanted.tag is None or wanted.tag in job.tags)
+            and wanted.group in (None, job.group)
         ]
         return found[: wanted.limit]
 
@@ -179,12 +183,17 @@ class MemoryRows:
         """See Rows."""
         return self.pictures.get(artifact_id)
 
-    def artifacts(self, owner: str | None, before: str | None, limit: int) -> list[Artifact]:
+    def artifacts(self, wanted: ArtifactFilter) -> list[Artifact]:
         """See Rows."""
-        newest_first = list(reversed(self.pictures.values()))
-        if before is not None:
-            newest_first = newest_first[newest_first.index(self.pictures[before]) + 1 :]
-        return [each for each in newest_first if owner in (None, each.owner)][:limit]
+        ids = list(reversed(self.pictures))
+        if wanted.before is not None:
+            ids = ids[ids.index(wanted.before) + 1 :]
+        found = (self.pictures[each] for each in ids)
+        return [each for each in found if _matches(each, self.kept[each.job_id], wanted)][: wanted.limit]
+
+    def save_artifact(self, artifact: Artifact) -> None:
+        """See Rows."""
+        self.pictures[artifact.id] = artifact
 
     def put_upload(self, upload: Upload) -> None:
         """See Rows."""
@@ -203,10 +212,26 @@ class MemoryRows:
         """See Rows."""
         return {key: value for key, value in sorted(self.jotted.items()) if key.startswith(prefix)}
 
+    def add_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        """See Rows."""
+        self.outbox |= {each.event.sequence: each for each in deliveries}
+
+    def delivery(self, sequence: int) -> Delivery | None:
+        """See Rows."""
+        return self.outbox.get(sequence)
+
+    def undelivered(self) -> list[Delivery]:
+        """See Rows."""
+        return [each for each in self.outbox.values() if each.state is DeliveryState.PENDING]
+
+    def save_delivery(self, delivery: Delivery) -> None:
+        """See Rows."""
+        self.outbox[delivery.event.sequence] = delivery
+
     def finished(self) -> list[Finished]:
         """See Rows."""
         rows = [
-            Finished(job.id, job.ended_at, sum(each.bytes for each in job.artifacts), job.pinned)
+            Finished(job.id, job.ended_at, sum(each.bytes for each in job.artifacts), _stays(job))
             for job_id in self.kept
             if (job := self.job(job_id)) is not None and job.ended_at is not None
         ]
@@ -214,13 +239,14 @@ class MemoryRows:
 
     def forget(self, job_id: str) -> bool:
         """See Rows."""
-        job = self.kept.get(job_id)
-        if job is None or job.pinned or not job.state.over:
+        job = self.job(job_id)
+        if job is None or _stays(job) or not job.state.over:
             return False
         del self.kept[job_id], self.files[job_id]
         self.keys = {key: each for key, each in self.keys.items() if each != job_id}
         self.log = [event for event in self.log if event.job_id != job_id]
         self.pictures = {key: each for key, each in self.pictures.items() if each.job_id != job_id}
+        self.outbox = {key: each for key, each in self.outbox.items() if each.event.job_id != job_id}
         return True
 
     def forget_uploads(self, before: float) -> int:
@@ -230,6 +256,18 @@ class MemoryRows:
         for key in old:
             del self.given[key]
         return len(old)
+
+    def empty_bin(self, before: float) -> int:
+        """See Rows."""
+        going = [
+            each.id
+            for each in self.pictures.values()
+            if each.binned_at is not None and each.binned_at < before
+            and (job := self.kept[each.job_id]).state.over and not job.pinned
+        ]  # fmt: skip
+        for artifact_id in going:
+            del self.pictures[artifact_id]
+        return len(going)
 
     def is_named(self, sha256: str) -> bool:
         """See Rows."""
@@ -245,7 +283,27 @@ class MemoryRows:
 
 
 def _bare(job: Job) -> Job:
-    return replace(job, attempts=(), artifacts=(), checkpoint=None)
+    return replace(job, attempts=(), artifacts=(), checkpoint=None, deliveries=())
+
+
+def _stays(job: Job) -> bool:
+    return job.pinned or any(each.favourite and each.binned_at is None for each in job.artifacts)
+
+
+def _matches(artifact: Artifact, job: Job, wanted: ArtifactFilter) -> bool:
+    words = searched_words(job.resolved)
+    return (
+        wanted.owner in (None, artifact.owner)
+        and all(word in words for word in wanted_words(wanted.text or ""))
+        and (wanted.model is None or folded(wanted.model) == searched_model(job.resolved))
+        and wanted.seed in (None, artifact.seed)
+        and (wanted.tag is None or wanted.tag in job.tags)
+        and wanted.group in (None, job.group)
+        and (wanted.since is None or artifact.created_at >= wanted.since)
+        and (wanted.until is None or artifact.created_at < wanted.until)
+        and wanted.favourite in (None, artifact.favourite)
+        and wanted.binned == (artifact.binned_at is not None)
+    )
 
 
 class MemoryStore(Ledger):

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from safelight.core.events import Event
 from safelight.core.states import JobState
-from safelight.jobs.records import Artifact, Filter, Finished, Job, Upload
+from safelight.jobs.records import Artifact, ArtifactFilter, Delivery, Filter, Finished, Job, Upload, Webhook
 from safelight.jobs.store import NewEvent
 
 
@@ -30,6 +30,7 @@ class Standing:
     owner: str
     state: JobState
     attempt: int
+    webhook: Webhook | None
 
 
 class Rows(Protocol):
@@ -133,8 +134,12 @@ class Rows(Protocol):
         """By its id."""
         ...
 
-    def artifacts(self, owner: str | None, before: str | None, limit: int) -> list[Artifact]:
-        """See Store.artifacts."""
+    def artifacts(self, wanted: ArtifactFilter) -> list[Artifact]:
+        """See Store.artifacts; the caller made sure that `wanted.before` is there."""
+        ...
+
+    def save_artifact(self, artifact: Artifact) -> None:
+        """Put down whether it is a favourite and since when it lies in the bin."""
         ...
 
     def put_upload(self, upload: Upload) -> None:
@@ -153,6 +158,24 @@ class Rows(Protocol):
         """By the beginning of their keys."""
         ...
 
+    # -- deliveries
+
+    def add_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        """Put down; their events were, in this transaction."""
+        ...
+
+    def delivery(self, sequence: int) -> Delivery | None:
+        """That of the event of this sequence."""
+        ...
+
+    def undelivered(self) -> list[Delivery]:
+        """See Store.undelivered."""
+        ...
+
+    def save_delivery(self, delivery: Delivery) -> None:
+        """Put down its state, its tries, and how the last one failed."""
+        ...
+
     # -- retention
 
     def finished(self) -> list[Finished]:
@@ -165,6 +188,10 @@ class Rows(Protocol):
 
     def forget_uploads(self, before: float) -> int:
         """See Store.forget_uploads."""
+        ...
+
+    def empty_bin(self, before: float) -> int:
+        """See Store.empty_bin."""
         ...
 
     def is_named(self, sha256: str) -> bool:

@@ -11,7 +11,18 @@ from typing import Any, Protocol
 
 from safelight.core.events import Event, EventKind
 from safelight.core.states import AttemptEnd, JobState
-from safelight.jobs.records import Artifact, Checkpoint, Filter, Finished, Job, NewJob, Upload
+from safelight.jobs.records import (
+    Artifact,
+    ArtifactFilter,
+    Checkpoint,
+    Delivery,
+    DeliveryState,
+    Filter,
+    Finished,
+    Job,
+    NewJob,
+    Upload,
+)
 
 NewEvent = tuple[EventKind, dict[str, Any]]
 
@@ -116,6 +127,11 @@ class Store(Protocol):
         """The job can go on from here, and is no longer a suspect; returns the one it replaces."""
         ...
 
+    async def set_plan(self, job_id: str, attempt: int, plan: dict[str, Any]) -> Job:
+        """Keep how a deterministic job computes: the first plan stays, a later one is not taken. The job as it then
+        stands, with the plan that counts."""
+        ...
+
     # -- the owner's wishes
 
     async def request_cancel(self, job_id: str, owner: str | None = None) -> Job:
@@ -131,8 +147,9 @@ class Store(Protocol):
         ...
 
     async def update(self, job_id: str, owner: str | None = None, *, priority: int | None = None,
-                     tags: tuple[str, ...] | None = None, pinned: bool | None = None) -> Job:  # fmt: skip
-        """Change priority, tags, or whether retention leaves it alone."""
+                     tags: tuple[str, ...] | None = None, pinned: bool | None = None,
+                     group: str | None = None) -> Job:  # fmt: skip
+        """Change priority, tags, whether retention leaves it alone, or its group (empty: it leaves its group)."""
         ...
 
     async def pass_over(self, job_ids: Sequence[str]) -> None:
@@ -153,8 +170,14 @@ class Store(Protocol):
         """NotFound, also for another owner."""
         ...
 
-    async def artifacts(self, owner: str | None, before: str | None = None, limit: int = 50) -> list[Artifact]:
-        """Newest first, keyset pages."""
+    async def artifacts(self, wanted: ArtifactFilter) -> list[Artifact]:
+        """Newest first, keyset pages. NotFound where `wanted.before` is no artifact's id."""
+        ...
+
+    async def update_artifact(self, artifact_id: str, owner: str | None = None, *, favourite: bool | None = None,
+                              binned: bool | None = None) -> Artifact:  # fmt: skip
+        """Change whether it is a favourite, or put it in the bin or back; None leaves it. What lies in the bin
+        already keeps the time since when. NotFound, also for another owner."""
         ...
 
     async def add_upload(self, upload: Upload) -> Upload:
@@ -163,6 +186,16 @@ class Store(Protocol):
 
     async def upload(self, upload_id: str, owner: str | None = None) -> Upload:
         """NotFound, also for another owner."""
+        ...
+
+    # -- webhooks
+
+    async def undelivered(self) -> list[Delivery]:
+        """What webhooks have still to hear of, oldest event first. Put down with the event itself: none is lost."""
+        ...
+
+    async def tried(self, delivery: Delivery, state: DeliveryState, said: str = "") -> Delivery:
+        """Note a try and what came of it. The delivery as it now stands; NotFound where its job was forgotten."""
         ...
 
     # -- what was measured
@@ -182,11 +215,17 @@ class Store(Protocol):
         ...
 
     async def forget(self, job_ids: Iterable[str]) -> int:
-        """Remove jobs with all that is stored about them; those not over or pinned stay. How many went."""
+        """Remove jobs with all that is stored about them; those not over or pinned (see Finished) stay. How many
+        went."""
         ...
 
     async def forget_uploads(self, before: float) -> int:
         """Remove uploads last given before that time which no job reads. How many went."""
+        ...
+
+    async def empty_bin(self, before: float) -> int:
+        """Remove artifacts that lie in the bin since before that time, of jobs that are over and that nobody pinned.
+        How many went."""
         ...
 
     async def named(self, files: Iterable[str]) -> set[str]:

@@ -11,6 +11,7 @@ from tests.conformance.stores.making import Clock, again, artifact, checkpoint, 
 from safelight.core.events import EventKind
 from safelight.core.states import AttemptEnd, JobState
 from safelight.errors import Conflict, StaleAttempt
+from safelight.jobs.records import ArtifactFilter
 from safelight.jobs.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -251,10 +252,10 @@ async def test_pages_of_artifacts(store: Store) -> None:
     job, foreign = await started(store), await started(store, owner="bob")
     await store.add_artifact(artifact(foreign), 1)
     mine = [(await store.add_artifact(artifact(job, n), 1))[0] for n in range(5)]
-    first = await store.artifacts("ada", limit=2)
-    rest = await store.artifacts("ada", before=first[-1].id)
+    first = await store.artifacts(ArtifactFilter("ada", limit=2))
+    rest = await store.artifacts(ArtifactFilter("ada", before=first[-1].id))
     assert first + rest == mine[::-1]
-    assert len(await store.artifacts(None)) == 6
+    assert len(await store.artifacts(ArtifactFilter())) == 6
 
 
 # ---- wishes

@@ -17,7 +17,7 @@ from safelight.core.events import EventKind
 from safelight.core.states import AttemptEnd, JobState
 from safelight.errors import SafelightError
 from safelight.jobs.memory import MemoryStore
-from safelight.jobs.records import Artifact, Checkpoint, Filter
+from safelight.jobs.records import Artifact, ArtifactFilter, Checkpoint, DeliveryState, Filter, Webhook
 from safelight.jobs.sqlite.store import SqliteStore
 from safelight.jobs.store import Store
 
@@ -34,6 +34,13 @@ def step(make: Callable[..., Step], *parts: st.SearchStrategy) -> st.SearchStrat
     return st.builds(make, *parts)
 
 
+WEBHOOK = Webhook("https://example.org/hook", ("started", "artifact", "warning", "succeeded", "failed", "cancelled"))
+
+
+async def tell_all(store: Store, state: DeliveryState) -> list[Any]:
+    return [await store.tried(each, state, "so it went") for each in await store.undelivered()]
+
+
 def picture(job_id: str, index: int, number: int) -> Artifact:
     return Artifact(f"{job_id}{index}{number}", job_id, index, "ada", f"{number:064}", "image/png", 9, 1, 1, 2**64 - 1)
 
@@ -41,7 +48,8 @@ def picture(job_id: str, index: int, number: int) -> Artifact:
 STEPS = st.one_of(
     step(
         lambda job_id, owner, priority, prompt, key: lambda store: store.submit(
-            new_job(prompt, id=job_id, owner=owner, priority=priority, idempotency_key=key, tags=(prompt,)), 3
+            new_job(prompt, id=job_id, owner=owner, priority=priority, idempotency_key=key, tags=(prompt,), group=key,
+                    webhook=WEBHOOK if key else None), 3
         ),
         IDS, OWNERS, st.integers(-1, 1), st.sampled_from(["x", "y"]), st.sampled_from([None, "k", "l"]),
     ),
@@ -58,8 +66,14 @@ STEPS = st.one_of(
     step(lambda j: lambda store: store.request_pause(j), IDS),
     step(lambda j: lambda store: store.resume(j), IDS),
     step(lambda j: lambda store: store.refuse(j, "deadline", "late"), IDS),
-    step(lambda j, n, pin: lambda store: store.update(j, priority=n, pinned=pin), IDS, st.integers(-1, 1),
-         st.booleans()),
+    step(lambda j, n, pin: lambda store: store.update(j, priority=n, pinned=pin, group="gg"[: n + 1]), IDS,
+         st.integers(-1, 1), st.booleans()),
+    step(lambda j, n: lambda store: store.set_plan(j, n, {"n": n}), IDS, ATTEMPTS),
+    step(lambda j, i, n, owner, favourite, binned: lambda store: store.update_artifact(
+            f"{j}{i}{n}", owner, favourite=favourite, binned=binned
+        ), IDS, st.integers(0, 1), ATTEMPTS, OWNERS, *[st.sampled_from([None, True, False])] * 2),
+    step(lambda ago: lambda store: store.empty_bin(1000.0 + ago), st.integers(0, 40)),
+    step(lambda state: lambda store: tell_all(store, state), st.sampled_from(DeliveryState)),
     step(lambda j: lambda store: store.pass_over([j]), IDS),
     step(lambda j: lambda store: store.forget([j]), IDS),
 )  # fmt: skip
@@ -72,14 +86,22 @@ async def answer(store: Store, act: Step) -> Any:
         return type(error), error.message, error.hint
 
 
+SEARCHES = [
+    ArtifactFilter(), ArtifactFilter("ada", text="X"), ArtifactFilter(text="y", group="k"), ArtifactFilter(tag="x"),
+    ArtifactFilter(binned=True), ArtifactFilter(favourite=True), ArtifactFilter(since=1005.0, until=1020.0),
+    ArtifactFilter(seed=2**64 - 1, model="demo"),
+]  # fmt: skip
+
+
 async def everything(store: Store) -> list[Any]:
     jobs = await store.jobs(Filter())
     whole = [await store.get(job.id) for job in jobs]
-    assert [replace(job, attempts=(), artifacts=(), checkpoint=None) for job in whole] == jobs
+    assert [replace(job, attempts=(), artifacts=(), checkpoint=None, deliveries=()) for job in whole] == jobs
     counts = await store.counts()
     assert all(counts[state] == sum(job.state is state for job in jobs) for state in JobState)
     return [whole, counts, await store.waiting(0.0), await store.running(), await store.expired(),
-            await store.events_of(None), await store.artifacts(None), await store.finished()]  # fmt: skip
+            await store.events_of(None), await store.finished(), await store.undelivered(),
+            *[await store.artifacts(wanted) for wanted in SEARCHES]]  # fmt: skip
 
 
 async def live(steps: list[tuple[Step, int]], folder: Path) -> None:

@@ -10,12 +10,25 @@ from typing import Any
 
 from safelight.core.events import Event, EventKind
 from safelight.core.states import AttemptEnd, JobState
-from safelight.jobs.records import Artifact, Attempt, Checkpoint, Filter, Finished, Job, Upload
+from safelight.jobs.records import (
+    Artifact,
+    ArtifactFilter,
+    Attempt,
+    Checkpoint,
+    Delivery,
+    DeliveryState,
+    Filter,
+    Finished,
+    Job,
+    Upload,
+    Webhook,
+)
 from safelight.jobs.rows import Now, Standing
+from safelight.jobs.search import folded, wanted_words
 from safelight.jobs.sqlite import sql
 from safelight.jobs.store import NewEvent
 
-_JSON = frozenset({"request", "resolved", "tags", "result", "failure", "timings"})
+_JSON = frozenset({"request", "resolved", "tags", "result", "failure", "timings", "plan", "webhook"})
 _FLAGS = ("alone", "cancel_requested", "pause_requested", "pinned")
 _NOT_OF_THE_RECORD = ("sequence", "idempotency_key")
 
@@ -42,7 +55,9 @@ class SqliteRows:
     def standing(self, job_id: str) -> Standing | None:
         """See Rows."""
         row = self._run(sql.STANDING, (job_id,)).fetchone()
-        return Standing(row["owner"], JobState(row["state"]), row["attempt"]) if row is not None else None
+        if row is None:
+            return None
+        return Standing(row["owner"], JobState(row["state"]), row["attempt"], _webhook(row["webhook"]))
 
     def insert(self, job: Job, key: str | None, files: Sequence[str]) -> None:
         """See Rows."""
@@ -76,6 +91,7 @@ class SqliteRows:
             "states": json.dumps(wanted.states) if wanted.states else None,
             "operation": wanted.operation,
             "tag": wanted.tag,
+            "group": wanted.group,
             "before": wanted.before,
         }
         query = sql.JOBS.format(_where(sql.JOBS_WHERE, asked))
@@ -107,6 +123,7 @@ class SqliteRows:
             attempts=tuple(_attempt(each) for each in self._run(sql.ATTEMPTS, key)),
             artifacts=tuple(_artifact(each) for each in self._run(sql.ARTIFACTS_OF_JOB, key)),
             checkpoint=Checkpoint(**checkpoint) if checkpoint is not None else None,
+            deliveries=self._deliveries(sql.DELIVERIES_OF_JOB, key) if row["webhook"] is not None else (),
         )
 
     def _wholes(self, rows: sqlite3.Cursor) -> list[Job]:
@@ -161,6 +178,7 @@ class SqliteRows:
     def add_artifact(self, artifact: Artifact) -> None:
         """See Rows."""
         self._run(sql.INSERT_ARTIFACT, {**asdict(artifact), "seed": str(artifact.seed)})
+        self._run(sql.MAKE_SEARCHED, (artifact.job_id,))
 
     def artifact_at(self, job_id: str, index: int) -> Artifact | None:
         """See Rows."""
@@ -172,11 +190,20 @@ class SqliteRows:
         row = self._run(sql.ARTIFACT, (artifact_id,)).fetchone()
         return _artifact(row) if row is not None else None
 
-    def artifacts(self, owner: str | None, before: str | None, limit: int) -> list[Artifact]:
+    def artifacts(self, wanted: ArtifactFilter) -> list[Artifact]:
         """See Rows."""
-        asked = {"owner": owner, "before": before}
+        asked = asdict(wanted) | {
+            "words": json.dumps(words) if (words := wanted_words(wanted.text or "")) else None,
+            "model": folded(wanted.model) if wanted.model is not None else None,
+            "seed": str(wanted.seed) if wanted.seed is not None else None,
+        }
         query = sql.ARTIFACTS.format(_where(sql.ARTIFACTS_WHERE, asked))
-        return [_artifact(row) for row in self._run(query, {**asked, "limit": limit})]
+        return [_artifact(row) for row in self._run(query, asked)]
+
+    def save_artifact(self, artifact: Artifact) -> None:
+        """See Rows."""
+        values = {"id": artifact.id, "favourite": artifact.favourite, "binned_at": artifact.binned_at}
+        self._run(sql.SAVE_ARTIFACT, values)
 
     def put_upload(self, upload: Upload) -> None:
         """See Rows."""
@@ -195,6 +222,33 @@ class SqliteRows:
         """See Rows."""
         return {key: json.loads(value) for key, value in self._run(sql.NOTES, {"prefix": prefix})}
 
+    # -- deliveries
+
+    def add_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        """See Rows."""
+        for each in deliveries:
+            at = (each.event.sequence, each.event.job_id)
+            self._run(sql.ADD_DELIVERY, (*at, each.state.value, each.tries, each.said, each.tried_at))
+
+    def delivery(self, sequence: int) -> Delivery | None:
+        """See Rows."""
+        return next(iter(self._deliveries(sql.DELIVERY, (sequence,))), None)
+
+    def undelivered(self) -> list[Delivery]:
+        """See Rows."""
+        return list(self._deliveries(sql.UNDELIVERED, ()))
+
+    def save_delivery(self, delivery: Delivery) -> None:
+        """See Rows."""
+        values = (delivery.state.value, delivery.tries, delivery.said, delivery.tried_at, delivery.event.sequence)
+        self._run(sql.SAVE_DELIVERY, values)
+
+    def _deliveries(self, query: str, values: tuple[Any, ...]) -> tuple[Delivery, ...]:
+        return tuple(
+            Delivery(_event(row), row["url"], DeliveryState(row["state"]), row["tries"], row["said"], row["tried_at"])
+            for row in self._run(query, values)
+        )
+
     # -- retention
 
     def finished(self) -> list[Finished]:
@@ -210,6 +264,10 @@ class SqliteRows:
         """See Rows."""
         return self._run(sql.FORGET_UPLOADS, (before,)).rowcount
 
+    def empty_bin(self, before: float) -> int:
+        """See Rows."""
+        return self._run(sql.EMPTY_BIN, (before,)).rowcount
+
     def is_named(self, sha256: str) -> bool:
         """See Rows."""
         return bool(self._run(sql.IS_NAMED, {"sha256": sha256}).fetchone()[0])
@@ -224,19 +282,27 @@ def _values(job: Job, columns: Sequence[str]) -> dict[str, Any]:
     values = {name: getattr(job, name) for name in columns}
     for name in _JSON & values.keys():
         if values[name] is not None:
-            values[name] = json.dumps(values[name])
+            values[name] = json.dumps(values[name], default=asdict)
     return values
 
 
 def _job(row: sqlite3.Row, **more: Any) -> Job:
     values = {name: row[name] for name in row.keys() if name not in _NOT_OF_THE_RECORD}  # noqa: SIM118 a Row iterates values
-    for name in _JSON:
+    values["webhook"] = _webhook(values["webhook"])
+    for name in _JSON - {"webhook"}:
         if values[name] is not None:
             values[name] = json.loads(values[name])
     for name in _FLAGS:
         values[name] = bool(values[name])
     values |= {"state": JobState(values["state"]), "tags": tuple(values["tags"])}
     return Job(**values, **more)
+
+
+def _webhook(text: str | None) -> Webhook | None:
+    if text is None:
+        return None
+    values = json.loads(text)
+    return Webhook(values["url"], tuple(values["events"]))
 
 
 def _attempt(row: sqlite3.Row) -> Attempt:
@@ -249,7 +315,7 @@ def _attempt(row: sqlite3.Row) -> Attempt:
 def _artifact(row: sqlite3.Row) -> Artifact:
     values = dict(row)
     del values["sequence"]
-    values["seed"] = int(values["seed"])
+    values |= {"seed": int(values["seed"]), "favourite": bool(values["favourite"])}
     return Artifact(**values)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from safelight.errors import StoreUnusable
+from safelight.jobs.search import searched_model, searched_words
 
 APPLICATION_ID = 0x5AFE119
 """In the file's header (PRAGMA application_id): tells our databases from others."""
@@ -44,9 +47,15 @@ def connect(path: Path, busy_timeout_s: float, *, reading: bool = False) -> sqli
         path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     connection.row_factory = sqlite3.Row
+    for name, read in (("searched_words", searched_words), ("searched_model", searched_model)):
+        connection.create_function(name, 1, _of_json(read), deterministic=True)
     if reading:
         connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def _of_json(read: Callable[[dict[str, Any]], str]) -> Callable[[str], str]:
+    return lambda text: read(json.loads(text))
 
 
 def prepare(path: Path, busy_timeout_s: float, migrations: Sequence[Migration] | None = None) -> sqlite3.Connection:

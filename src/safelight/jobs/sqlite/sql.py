@@ -4,27 +4,27 @@ from __future__ import annotations
 
 FIXED = (
     "id", "owner", "operation", "request", "resolved", "created_at", "model_key", "worker", "not_before", "deadline",
-    "retry_of", "bytes_needed", "weights_bytes", "fingerprint",
+    "retry_of", "bytes_needed", "weights_bytes", "fingerprint", "webhook",
 )  # fmt: skip
 """Columns of a job that never change."""
 
 CHANGING = (
     "state", "priority", "tags", "started_at", "ended_at", "attempt", "charged_errors", "charged_crashes", "alone",
     "passed_over", "cancel_requested", "pause_requested", "result", "failure", "timings", "peak_bytes", "position",
-    "pinned",
+    "pinned", "plan", "group",
 )  # fmt: skip
 """Columns of a job that its life changes."""
 
 INSERT_JOB = (
-    f"INSERT INTO jobs ({', '.join(FIXED + CHANGING)}, idempotency_key) "
+    f"INSERT INTO jobs ({', '.join(map('[{}]'.format, FIXED + CHANGING))}, idempotency_key) "
     f"VALUES ({', '.join(f':{name}' for name in FIXED + CHANGING)}, :idempotency_key)"
 )
-UPDATE_JOB = f"UPDATE jobs SET {', '.join(f'{name} = :{name}' for name in CHANGING)} WHERE id = :id"
+UPDATE_JOB = f"UPDATE jobs SET {', '.join(f'[{name}] = :{name}' for name in CHANGING)} WHERE id = :id"
 INSERT_JOB_FILE = "INSERT OR IGNORE INTO job_files VALUES (?, ?)"
 
 JOB = "SELECT * FROM jobs WHERE id = ?"
 JOB_BY_KEY = "SELECT * FROM jobs WHERE owner = ? AND idempotency_key = ?"
-STANDING = "SELECT owner, state, attempt FROM jobs WHERE id = ?"
+STANDING = "SELECT owner, state, attempt, webhook FROM jobs WHERE id = ?"
 ATTEMPTS = "SELECT * FROM attempts WHERE job_id = ? ORDER BY number"
 PUT_ATTEMPT = """
 INSERT OR REPLACE INTO attempts VALUES
@@ -46,6 +46,7 @@ JOBS_WHERE = {
     "states": "state IN (SELECT value FROM json_each(:states))",
     "operation": "operation = :operation",
     "tag": "EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag)",
+    "group": "[group] = :group",
     "before": "sequence < (SELECT sequence FROM jobs WHERE id = :before)",
 }
 """Only what is asked for is joined, by AND, so that the indexes serve."""
@@ -79,6 +80,7 @@ EVENTS_OF_OWNER = "SELECT * FROM events WHERE owner = ? AND sequence > ? ORDER B
 
 ARTIFACT_COLUMNS = (
     "id", "job_id", "index", "owner", "sha256", "media_type", "bytes", "width", "height", "seed", "created_at",
+    "favourite", "binned_at",
 )  # fmt: skip
 INSERT_ARTIFACT = (
     f"INSERT INTO artifacts ({', '.join(map('[{}]'.format, ARTIFACT_COLUMNS))}) "
@@ -89,9 +91,32 @@ ARTIFACT_AT = 'SELECT * FROM artifacts WHERE job_id = ? AND "index" = ?'
 ARTIFACTS_OF_JOB = 'SELECT * FROM artifacts WHERE job_id = ? ORDER BY "index"'
 ARTIFACTS = "SELECT * FROM artifacts WHERE {} ORDER BY sequence DESC LIMIT :limit"
 ARTIFACTS_WHERE = {
+    "binned": "(binned_at IS NOT NULL) = :binned",
     "owner": "owner = :owner",
+    "seed": "seed = :seed",
+    "favourite": "favourite = :favourite",
+    "since": "created_at >= :since",
+    "until": "created_at < :until",
+    "model": "(SELECT model FROM searched WHERE searched.job_id = artifacts.job_id) = :model",
+    "words": "NOT EXISTS (SELECT 1 FROM json_each(:words) WHERE instr((SELECT words FROM searched "
+    "WHERE searched.job_id = artifacts.job_id), value) = 0)",
+    "tag": "EXISTS (SELECT 1 FROM jobs, json_each(jobs.tags) WHERE jobs.id = artifacts.job_id AND value = :tag)",
+    "group": "(SELECT [group] FROM jobs WHERE jobs.id = artifacts.job_id) = :group",
     "before": "sequence < (SELECT sequence FROM artifacts WHERE id = :before)",
 }
+
+SAVE_ARTIFACT = "UPDATE artifacts SET favourite = :favourite, binned_at = :binned_at WHERE id = :id"
+MAKE_SEARCHED = """
+INSERT OR IGNORE INTO searched SELECT id, searched_model(resolved), searched_words(resolved) FROM jobs WHERE id = ?"""
+
+_DELIVERIES = """
+SELECT events.*, deliveries.state, tries, said, tried_at, json_extract(jobs.webhook, '$.url') AS url
+FROM deliveries JOIN events USING (sequence) JOIN jobs ON jobs.id = events.job_id WHERE """
+DELIVERY = _DELIVERIES + "deliveries.sequence = ?"
+DELIVERIES_OF_JOB = _DELIVERIES + "deliveries.job_id = ? ORDER BY deliveries.sequence"
+UNDELIVERED = _DELIVERIES + "deliveries.state = 'pending' ORDER BY deliveries.sequence"
+ADD_DELIVERY = "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?)"
+SAVE_DELIVERY = "UPDATE deliveries SET state = ?, tries = ?, said = ?, tried_at = ? WHERE sequence = ?"
 
 PUT_UPLOAD = "INSERT OR REPLACE INTO uploads VALUES (:id, :owner, :media_type, :bytes, :width, :height, :created_at)"
 UPLOAD = "SELECT * FROM uploads WHERE id = :id AND (:owner IS NULL OR owner = :owner) LIMIT 1"
@@ -99,10 +124,16 @@ PUT_NOTE = "INSERT OR REPLACE INTO notes VALUES (?, ?)"
 NOTES = "SELECT key, value FROM notes WHERE substr(key, 1, length(:prefix)) = :prefix ORDER BY key"
 
 FINISHED = """
-SELECT jobs.id, ended_at, pinned, coalesce(sum(bytes), 0) AS bytes
+SELECT jobs.id, ended_at, coalesce(sum(bytes), 0) AS bytes,
+    pinned OR coalesce(max(favourite AND binned_at IS NULL), 0) AS pinned
 FROM jobs LEFT JOIN artifacts ON artifacts.job_id = jobs.id
 WHERE ended_at IS NOT NULL GROUP BY jobs.sequence ORDER BY ended_at"""
-FORGET = "DELETE FROM jobs WHERE id = ? AND ended_at IS NOT NULL AND NOT pinned"
+FORGET = """
+DELETE FROM jobs WHERE id = ? AND ended_at IS NOT NULL AND NOT pinned
+AND NOT EXISTS (SELECT 1 FROM artifacts WHERE job_id = jobs.id AND favourite AND binned_at IS NULL)"""
+EMPTY_BIN = """
+DELETE FROM artifacts WHERE binned_at < ?
+AND (SELECT ended_at IS NOT NULL AND NOT pinned FROM jobs WHERE jobs.id = artifacts.job_id)"""
 FORGET_UPLOADS = "DELETE FROM uploads WHERE created_at < ? AND id NOT IN (SELECT sha256 FROM job_files)"
 IS_NAMED = """
 SELECT EXISTS (SELECT 1 FROM artifacts WHERE sha256 = :sha256)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from safelight.artifacts import read_metadata
+from safelight.jobs.records import ArtifactFilter
 from safelight.server.byteranges import serve
 from safelight.server.doors.native.routes import Owner, Reach, problems
 from safelight.server.doors.native.views import (
@@ -55,7 +56,7 @@ async def list_artifacts(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ArtifactPage:
     """Finished files, newest first."""
-    found = await services.store.artifacts(owner, before, limit)
+    found = await services.store.artifacts(ArtifactFilter(owner=owner, before=before, limit=limit))
     following = found[-1].id if len(found) == limit else None
     return ArtifactPage(artifacts=[artifact_view(each) for each in found], next=following)
 
