@@ -27,6 +27,8 @@ from safelight.jobs.store import NewEvent
 GOES_ALONE = frozenset({AttemptEnd.SUSPECT, AttemptEnd.CRASHED})
 """After these a job runs alone until its next checkpoint, so that the next death has one culprit."""
 
+ANEW = "The checkpoint that it went on from is given up: the next attempt begins anew."
+
 
 @dataclass(frozen=True)
 class Change:
@@ -163,6 +165,9 @@ def release(job: Job, ending: Ending, now: float, position: int) -> Change:
         charged_crashes=job.charged_crashes + (end in CHARGED and end is AttemptEnd.CRASHED),
         alone=job.alone or ending.alone or end in GOES_ALONE,
     )
+    anew = _fails_where_it_goes_on(job, end)
+    if anew:
+        job = replace(job, checkpoint=None)
     match _after(job, end):
         case JobState.FAILED:
             return _failed(job, _failure(job, ending), now)
@@ -170,7 +175,8 @@ def release(job: Job, ending: Ending, now: float, position: int) -> Change:
             return _cancelled(job, now)
         case JobState.PAUSED:
             return _paused(job)
-    said = {"attempt": job.attempt, "end": end.value, "message": ending.message}
+    message = f"{ending.message} {ANEW}" if anew else ending.message
+    said = {"attempt": job.attempt, "end": end.value, "message": message}
     back = replace(job, state=move(job.state, JobState.QUEUED), position=position)
     return Change(back, ((EventKind.RETRY, said),))
 
@@ -184,6 +190,13 @@ def _after(job: Job, end: AttemptEnd) -> JobState:
     if end is AttemptEnd.CANCELLED or job.cancel_requested:
         return JobState.CANCELLED
     return JobState.PAUSED if job.pause_requested else JobState.QUEUED
+
+
+def _fails_where_it_goes_on(job: Job, end: AttemptEnd) -> bool:
+    """Whether the attempt, already charged, leaves the job one last chance and got no further than the checkpoint that
+    it went on from: perhaps that is what is wrong, and not the job."""
+    last_chance = end is AttemptEnd.ERROR and job.charged_errors == MAX_CHARGED_ERRORS - 1
+    return last_chance and job.checkpoint is not None and job.checkpoint.attempt < job.attempt
 
 
 def _suspected_alone(job: Job) -> int:

@@ -101,6 +101,7 @@ class Store(Protocol):
         is queued again with a `retry` event. REFUSED fails it at once; CANCELLED cancels it; PAUSED pauses it where
         its owner still wants that. A cancel or pause asked for meanwhile wins over going back to the queue. SUSPECT,
         CRASHED or `alone` makes it run alone until its next checkpoint; SUSPECT too often alone fails it as poison.
+        The last attempt that its errors leave it begins anew, where the one before got no further than its checkpoint.
         """
         ...
 

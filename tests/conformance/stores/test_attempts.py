@@ -115,6 +115,26 @@ async def test_stale_attempts_can_say_nothing(store: Store) -> None:
 # ---- charges
 
 
+async def test_the_last_chance_begins_without_a_checkpoint_that_led_nowhere(store: Store) -> None:
+    job = await started(store)
+    await store.set_checkpoint(checkpoint(job))
+    await store.release(job.id, 1, AttemptEnd.ERROR, "bad 1")
+    await again(store, job.id)
+    back = await store.release(job.id, 2, AttemptEnd.ERROR, "bad 2")
+    assert back.checkpoint is None and (await store.get(job.id)).checkpoint is None
+    assert "begins anew" in (await store.events(job.id))[-1].data["message"]
+
+
+async def test_a_checkpoint_of_the_attempt_that_failed_itself_is_kept(store: Store) -> None:
+    job = await started(store)
+    await store.release(job.id, 1, AttemptEnd.ERROR, "bad 1")
+    await again(store, job.id)
+    mine = replace(checkpoint(job), attempt=2)
+    await store.set_checkpoint(mine)
+    back = await store.release(job.id, 2, AttemptEnd.ERROR, "bad 2")
+    assert back.checkpoint == mine
+
+
 async def test_three_errors_fail_a_job(store: Store) -> None:
     job = await started(store)
     for attempt in (1, 2):
