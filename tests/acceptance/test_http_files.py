@@ -175,3 +175,74 @@ def test_a_job_body_over_its_bound_is_refused(tmp_path):
         pieces = (b"[" + b" " * (1 << 19) for _ in range(4))
         problem(small.http.post("/v1/jobs", content=pieces, headers=headers), 413, "too_large")
         assert small.http.get("/health").status_code == 200
+
+
+# ---- searching, favourites, the bin
+
+
+@pytest.fixture(scope="module")
+def gallery(server):
+    """Three jobs' artifacts, oldest first: two of the group `hills`, one with another seed."""
+    fields = [
+        {"prompt": "draw 1 Red HILLS", "seed": 2**64 - 1, "group": "hills", "tags": ["gallery", "old"]},
+        {"prompt": "draw 1 red boats", "seed": 11, "tags": ["gallery"]},
+        {"prompt": "draw 1 blue hills", "seed": 11, "group": "hills", "tags": ["gallery"]},
+    ]
+    jobs = [server.done(server.submit(width=64, height=64, **each)) for each in fields]
+    return [job["artifacts"][0] for job in jobs]
+
+
+def ids(server, **search) -> list[str]:
+    answer = server.http.get("/v1/artifacts", params={"tag": "gallery", **search})
+    assert answer.status_code == 200, answer.text
+    return [each["id"] for each in answer.json()["artifacts"]]
+
+
+def test_artifacts_are_searched(server, gallery):
+    first, second, third = [each["id"] for each in gallery]
+    for search, expected in [
+        ({}, [third, second, first]), ({"prompt": "hills red"}, [first]), ({"prompt": "HILL"}, [third, first]),
+        ({"seed": 2**64 - 1}, [first]), ({"seed": 11, "group": "hills"}, [third]), ({"tag": "old"}, [first]),
+        ({"model": "Postcards"}, [third, second, first]), ({"model": "other"}, []),
+        ({"since": gallery[1]["created_at"]}, [third, second]), ({"until": gallery[1]["created_at"]}, [first]),
+    ]:  # fmt: skip
+        assert ids(server, **search) == expected, search
+
+
+def test_a_search_has_pages(server, gallery):
+    page = server.http.get("/v1/artifacts", params={"tag": "gallery", "prompt": "red", "limit": 1}).json()
+    assert [each["id"] for each in page["artifacts"]] == [gallery[1]["id"]]
+    assert ids(server, prompt="red", limit=1, before=page["next"]) == [gallery[0]["id"]]
+
+
+def test_a_search_that_cannot_be_is_refused(server):
+    found = problem(server.http.get("/v1/artifacts", params={"promt": "x", "seed": -1}), 422, "invalid_request")
+    assert {each["path"] for each in found["errors"]} == {"promt", "seed"}
+    problem(server.http.get("/v1/artifacts", params={"before": "nobody"}), 404, "not_found")
+
+
+def test_a_favourite(server, gallery):
+    url = gallery[1]["url"]
+    assert server.http.patch(url, json={"favourite": True}).json()["favourite"] is True
+    assert ids(server, favourite=True) == [gallery[1]["id"]]
+    assert server.job(gallery[1]["job_id"])["artifacts"][0]["favourite"]
+    assert server.http.patch(url, json={"favourite": False}).json()["favourite"] is False
+    assert ids(server, favourite=True) == []
+    problem(server.http.patch(url, json={}), 422, "invalid_request")
+    problem(server.http.patch("/v1/artifacts/nobody", json={"favourite": True}), 404, "not_found")
+
+
+def test_the_bin_and_back(server, gallery):
+    first, second, third = [each["id"] for each in gallery]
+    binned = server.http.delete(gallery[1]["url"]).json()
+    assert binned["binned_at"] > 1e9
+    assert (ids(server), ids(server, bin=True)) == ([third, first], [second])
+    job = server.job(gallery[1]["job_id"])
+    assert (job["artifacts"], [each["id"] for each in job["binned"]]) == ([], [second])
+    assert server.http.get(gallery[1]["url"]).status_code == 200
+    restored = server.http.post(f"{gallery[1]['url']}/restore").json()
+    assert restored == gallery[1]
+    assert (ids(server), ids(server, bin=True)) == ([third, second, first], [])
+    assert server.job(gallery[1]["job_id"])["binned"] == []
+    problem(server.http.delete("/v1/artifacts/nobody"), 404, "not_found")
+    problem(server.http.post("/v1/artifacts/nobody/restore"), 404, "not_found")

@@ -295,3 +295,23 @@ def test_a_deadline_passed_in_the_queue_fails_the_job(server):
         server.http.delete(f"/v1/jobs/{each}")
     for each in blockers:
         server.until(each, "cancelled")
+
+
+def test_groups(server):
+    first, second = [server.submit(group="grid", width=64, height=64) for _ in range(2)]
+    lone = server.submit(width=64, height=64)
+    for each in (first, second, lone):
+        server.done(each)
+
+    def members(**more):
+        return [each["id"] for each in server.http.get("/v1/jobs", params={"group": "grid", **more}).json()["jobs"]]
+
+    assert members() == [second, first] and members(limit=1, before=second) == [first]
+    assert server.http.patch(f"/v1/jobs/{lone}", json={"group": "grid"}).json()["group"] == "grid"
+    assert server.http.patch(f"/v1/jobs/{first}", json={"group": None}).json()["group"] is None
+    assert server.http.patch(f"/v1/jobs/{second}", json={"pinned": False}).json()["group"] == "grid"
+    assert members() == [lone, second]
+    again = server.http.post(f"/v1/jobs/{second}/retry").json()["id"]
+    assert server.done(again)["group"] == "grid"
+    assert problem(post(server, {**GENERATE, "group": ""}), 422, "invalid_request")["errors"][0]["path"] == "group"
+    problem(server.http.patch(f"/v1/jobs/{lone}", json={"group": "x" * 101}), 422, "invalid_request")

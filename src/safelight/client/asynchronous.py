@@ -114,11 +114,11 @@ class AsyncClient:
         return await self._send(calls.job(job_id))
 
     async def jobs(self, **filters: Any) -> list[Job]:
-        """Jobs, newest first. `filters`: state, operation, tag, before, limit."""
+        """Jobs, newest first. `filters`: state, operation, tag, group, before, limit."""
         return await self._send(calls.jobs(filters))
 
     async def change(self, job_id: str, **changes: Any) -> Job:
-        """Change `priority`, `tags`, `pinned` or `paused`."""
+        """Change `priority`, `tags`, `group` (None: out of it), `pinned` or `paused`."""
         return await self._send(calls.change(job_id, changes))
 
     async def cancel(self, job_id: str) -> Job:
@@ -166,6 +166,23 @@ class AsyncClient:
     async def artifact(self, artifact_id: str) -> bytes:
         """A finished file's bytes."""
         return await self._send(calls.artifact(artifact_id))
+
+    async def artifacts(self, **search: Any) -> list[dict[str, Any]]:
+        """Finished files, newest first. `search`: prompt, model, seed, tag, group, since, until, favourite, bin,
+        before, limit."""
+        return await self._send(calls.artifacts(search))
+
+    async def favourite(self, artifact_id: str, on: bool = True) -> dict[str, Any]:
+        """Make an artifact a favourite, which keeps its job; or (`on` False) an ordinary one again."""
+        return await self._send(calls.favourite(artifact_id, on))
+
+    async def bin(self, artifact_id: str) -> dict[str, Any]:
+        """Put an artifact in the bin: it goes for good after the server's `storage.bin_days`."""
+        return await self._send(calls.bin_artifact(artifact_id))
+
+    async def restore(self, artifact_id: str) -> dict[str, Any]:
+        """Take an artifact out of the bin."""
+        return await self._send(calls.restore(artifact_id))
 
     async def models(self) -> list[dict[str, Any]]:
         """Checkpoints that can be asked for."""

@@ -92,7 +92,7 @@ def jobs(filters: Mapping[str, Any]) -> Call[list[Job]]:
 
 
 def change(job_id: str, changes: Mapping[str, Any]) -> Call[Job]:
-    """Change priority, tags, pinned, paused."""
+    """Change priority, tags, group, pinned, paused."""
     return Call("PATCH", f"/v1/jobs/{quote(job_id, safe='')}", _job, json=dict(changes))
 
 
@@ -109,6 +109,27 @@ def retry(job_id: str) -> Call[str]:
 def artifact(artifact_id: str) -> Call[bytes]:
     """A finished file's bytes."""
     return Call("GET", f"/v1/artifacts/{quote(artifact_id, safe='')}", lambda response: response.content)
+
+
+def artifacts(search: Mapping[str, Any]) -> Call[list[dict[str, Any]]]:
+    """A page of artifacts."""
+    given = {name: value for name, value in search.items() if value is not None}
+    return Call("GET", "/v1/artifacts", _listed("artifacts"), params=given)
+
+
+def favourite(artifact_id: str, on: bool) -> Call[dict[str, Any]]:
+    """Make an artifact a favourite, or not."""
+    return Call("PATCH", f"/v1/artifacts/{quote(artifact_id, safe='')}", _object, json={"favourite": on})
+
+
+def bin_artifact(artifact_id: str) -> Call[dict[str, Any]]:
+    """Put an artifact in the bin."""
+    return Call("DELETE", f"/v1/artifacts/{quote(artifact_id, safe='')}", _object)
+
+
+def restore(artifact_id: str) -> Call[dict[str, Any]]:
+    """Take an artifact out of the bin."""
+    return Call("POST", f"/v1/artifacts/{quote(artifact_id, safe='')}/restore", _object)
 
 
 def upload(source: Source) -> Call[str]:

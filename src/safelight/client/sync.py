@@ -112,11 +112,11 @@ class Client:
         return self._send(calls.job(job_id))
 
     def jobs(self, **filters: Any) -> list[Job]:
-        """Jobs, newest first. `filters`: state, operation, tag, before, limit."""
+        """Jobs, newest first. `filters`: state, operation, tag, group, before, limit."""
         return self._send(calls.jobs(filters))
 
     def change(self, job_id: str, **changes: Any) -> Job:
-        """Change `priority`, `tags`, `pinned` or `paused`."""
+        """Change `priority`, `tags`, `group` (None: out of it), `pinned` or `paused`."""
         return self._send(calls.change(job_id, changes))
 
     def cancel(self, job_id: str) -> Job:
@@ -164,6 +164,23 @@ class Client:
     def artifact(self, artifact_id: str) -> bytes:
         """A finished file's bytes."""
         return self._send(calls.artifact(artifact_id))
+
+    def artifacts(self, **search: Any) -> list[dict[str, Any]]:
+        """Finished files, newest first. `search`: prompt, model, seed, tag, group, since, until, favourite, bin,
+        before, limit."""
+        return self._send(calls.artifacts(search))
+
+    def favourite(self, artifact_id: str, on: bool = True) -> dict[str, Any]:
+        """Make an artifact a favourite, which keeps its job; or (`on` False) an ordinary one again."""
+        return self._send(calls.favourite(artifact_id, on))
+
+    def bin(self, artifact_id: str) -> dict[str, Any]:
+        """Put an artifact in the bin: it goes for good after the server's `storage.bin_days`."""
+        return self._send(calls.bin_artifact(artifact_id))
+
+    def restore(self, artifact_id: str) -> dict[str, Any]:
+        """Take an artifact out of the bin."""
+        return self._send(calls.restore(artifact_id))
 
     def models(self) -> list[dict[str, Any]]:
         """Checkpoints that can be asked for."""

@@ -27,26 +27,31 @@ _AT_ONCE = 500
 @dataclass(frozen=True)
 class Retention:
     """How long finished jobs stay: at most `days` after their end, and the youngest that together have at most `bytes`
-    of artifacts. None: no limit of that kind."""
+    of artifacts. What lies in the bin stays `bin_days`. None: no limit of that kind."""
 
     days: float | None = 30.0
     bytes: int | None = None
+    bin_days: float | None = 7.0
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the files are. `checkpoints` has a folder for each job, named by its id."""
+    """Where the files are. `checkpoints` has a folder for each job, named by its id; `thumbnails` small pictures of
+    artifacts, named ab/abcd…-side.webp by the SHA-256 of what they show."""
 
     artifacts: Files
     uploads: Files
     checkpoints: Path
+    thumbnails: Path
 
 
 @dataclass(frozen=True)
 class Tidied:
-    """What a round removed: jobs, uploads (rows), files and their bytes, checkpoint folders."""
+    """What a round removed: jobs, artifacts out of the bin, uploads (rows), files and their bytes, checkpoint
+    folders."""
 
     jobs: int
+    binned: int
     uploads: int
     files: int
     bytes: int
@@ -71,12 +76,14 @@ def to_forget(finished: Sequence[Finished], retention: Retention, now: float) ->
 async def tidy(store: Store, retention: Retention, folders: Folders, now: float) -> Tidied:
     """One round. `now`: seconds since the epoch."""
     jobs = await store.forget(to_forget(await store.finished(), retention, now))
+    binned = 0 if retention.bin_days is None else await store.empty_bin(now - retention.bin_days * DAY_S)
     uploads = 0 if retention.days is None else await store.forget_uploads(now - retention.days * DAY_S)
     removed = [
         size for files in (folders.artifacts, folders.uploads) for size in await _remove_unnamed(store, files, now)
     ]
+    await _remove_thumbnails(store, folders.thumbnails)
     checkpoints = await _remove_leftovers(store, folders.checkpoints)
-    return Tidied(jobs, uploads, len(removed), sum(removed), checkpoints)
+    return Tidied(jobs, binned, uploads, len(removed), sum(removed), checkpoints)
 
 
 async def _remove_unnamed(store: Store, files: Files, now: float) -> list[int]:
@@ -94,6 +101,17 @@ async def _remove_unnamed(store: Store, files: Files, now: float) -> list[int]:
 def _remove_all(files: Files, going: set[str], before: float) -> list[int]:
     sizes = [files.remove(sha256, before) for sha256 in going]
     return [size for size in sizes if size]
+
+
+async def _remove_thumbnails(store: Store, root: Path) -> None:
+    """Remove the thumbnails of files that no row names: they show what was removed."""
+    there = await asyncio.to_thread(lambda: {path: path.name.partition("-")[0] for path in root.glob("*/*-*.webp")})
+    shown = sorted(set(there.values()))
+    named = set[str]()
+    for at in range(0, len(shown), _AT_ONCE):
+        named |= await store.named(shown[at : at + _AT_ONCE])
+    for path in [path for path, sha256 in there.items() if sha256 not in named]:
+        await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
 async def _remove_leftovers(store: Store, root: Path) -> int:

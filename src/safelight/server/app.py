@@ -97,7 +97,7 @@ def build(
     tables = tables or build_tables(settings.extensions.modules)
     contract = Contract(tables.operations)
     store = store or SqliteStore(home / "safelight.db")
-    folders = Folders(Files(home / "artifacts"), Files(home / "uploads"), home / "checkpoints")
+    folders = Folders(Files(home / "artifacts"), Files(home / "uploads"), home / "checkpoints", home / "thumbnails")
     files = FilesPool()
     hashes = FileHashes(home / "hashes.json")
     catalog = FolderCatalog(
@@ -109,7 +109,7 @@ def build(
     hub = Hub(store)
     launcher = launcher or LocalLauncher(home)
     dispatch = Dispatch(store, hub, launcher, worker_specs(settings), settings=settings, operations=contract.table)
-    pictures = Pictures(store, files, folders.uploads, folders.artifacts, home / "thumbnails")
+    pictures = Pictures(store, files, folders.uploads, folders.artifacts, folders.thumbnails)
     submissions = Submissions(
         store=store, contract=contract, tables=tables, catalog=catalog, pictures=pictures,
         worker_names=dispatch.names, max_queued=settings.jobs.max_queued,

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 import safelight
 from safelight.core.events import EVENT_HELP, EventKind
 from safelight.core.operations import Contract
+from safelight.server.doors.native.artifacts import ArtifactChange
 from safelight.server.doors.native.jobs import JobChange
 from safelight.server.doors.native.views import ProblemView
 from safelight.server.submissions import Envelope
@@ -40,7 +41,8 @@ def describe(web: FastAPI, contract: Contract) -> dict[str, Any]:
     union = contract.request_schema()
     schemas.update(union.pop("$defs", {}))
     _, extra = models_json_schema(
-        [(model, "validation") for model in (Envelope, JobChange, ProblemView, EventView)], ref_template=REF
+        [(model, "validation") for model in (Envelope, JobChange, ArtifactChange, ProblemView, EventView)],
+        ref_template=REF,
     )
     schemas.update(extra["$defs"])
     beside = schemas.pop("Envelope")["properties"]

@@ -32,6 +32,7 @@ PICTURE_FIELDS = ("image", "mask")
 """Fields of operations that hold a picture: an id, or the picture itself as base64."""
 
 Tag = Annotated[str, Field(min_length=1, max_length=100)]
+Group = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class Envelope(BaseModel):
@@ -41,6 +42,7 @@ class Envelope(BaseModel):
 
     priority: Annotated[int, Field(ge=-10, le=10, strict=True, description="higher goes first")] = 0
     tags: Annotated[tuple[Tag, ...], Field(max_length=32, description="words to find the job by")] = ()
+    group: Annotated[Group | None, Field(description="what belongs together, such as the pictures of a grid")] = None
     worker: Annotated[
         str | None, Field(max_length=100, description="a worker's id or device that must run it; see /v1/system")
     ] = None
@@ -98,6 +100,7 @@ class Submissions:
             idempotency_key=key,
             priority=envelope.priority,
             tags=envelope.tags,
+            group=envelope.group,
             worker=envelope.worker,
             not_before=envelope.not_before,
             deadline=None if envelope.deadline_s is None else now + envelope.deadline_s,
@@ -130,6 +133,7 @@ class Submissions:
                 fingerprint=old.fingerprint,
                 priority=old.priority,
                 tags=old.tags,
+                group=old.group,
                 worker=old.worker,
                 retry_of=old.id,
                 **self._needs(resolved),

@@ -19,7 +19,7 @@ GIB = 1 << 30
 def retention_of(settings: Settings) -> Retention:
     """What the settings say of retention; 0 there is no limit."""
     storage = settings.storage
-    return Retention(storage.retention_days or None, int(storage.retention_gib * GIB) or None)
+    return Retention(storage.retention_days or None, int(storage.retention_gib * GIB) or None, storage.bin_days or None)
 
 
 class Tidying:
@@ -52,9 +52,9 @@ class Tidying:
             [done] = await asyncio.gather(self._round(), return_exceptions=True)
             if isinstance(done, BaseException):
                 log.error("Tidying failed; once more in %g s.", EVERY_S, exc_info=done)
-            elif done.jobs or done.files or done.checkpoints:
-                log.info("tidied", extra={"jobs": done.jobs, "files": done.files, "bytes": done.bytes,
-                                          "checkpoints": done.checkpoints})  # fmt: skip
+            elif done.jobs or done.binned or done.files or done.checkpoints:
+                log.info("tidied", extra={"jobs": done.jobs, "binned": done.binned, "files": done.files,
+                                          "bytes": done.bytes, "checkpoints": done.checkpoints})  # fmt: skip
             await asyncio.sleep(EVERY_S)
 
     async def _round(self) -> Tidied:

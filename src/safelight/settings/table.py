@@ -55,6 +55,9 @@ class StorageSettings:
     retention_gib: float = setting(
         0.0, "artifacts may take this much; the oldest go first", limits=(0.001, _GIB), zero="no limit"
     )
+    bin_days: float = setting(
+        7.0, "what lies in the bin this long is removed for good", limits=(0.001, 36_500), zero="only with its job"
+    )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -63,7 +64,9 @@ class Place:
 
     def __init__(self, store: MemoryStore | SqliteStore, clock: Clock, root: Path) -> None:
         self.store, self.clock = store, clock
-        self.folders = Folders(Files(root / "artifacts"), Files(root / "uploads"), root / "checkpoints")
+        self.folders = Folders(
+            Files(root / "artifacts"), Files(root / "uploads"), root / "checkpoints", root / "thumbnails"
+        )
 
     async def finished(self, job_id: str, *contents: bytes, days_ago: float) -> str:
         self.clock.now = NOW - days_ago * DAY_S
@@ -102,6 +105,14 @@ class Place:
             for sha256, _ in files
         }
 
+    def thumbnail(self, content: bytes) -> Path:
+        """A thumbnail of that content, made."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        path = self.folders.thumbnails / sha256[:2] / f"{sha256}-256.webp"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"small")
+        return path
+
     def checkpoints(self) -> set[str]:
         return {path.name for path in self.folders.checkpoints.iterdir()}
 
@@ -124,11 +135,11 @@ async def test_old_jobs_go_with_the_files_that_they_alone_name(place: Place) -> 
     await place.finished("old", b"own", b"shared", days_ago=40)
     await place.finished("young", b"shared", days_ago=2)
     await place.queued("waiting")
-    assert await place.tidy() == Tidied(jobs=1, uploads=0, files=1, bytes=3, checkpoints=2)
+    assert await place.tidy() == Tidied(jobs=1, binned=0, uploads=0, files=1, bytes=3, checkpoints=2)
     assert [job.id for job in await place.store.finished()] == ["young"]
     assert place.there() == {b"shared"}
     assert place.checkpoints() == {"waiting"}
-    assert await place.tidy() == Tidied(0, 0, 0, 0, 0)
+    assert await place.tidy() == Tidied(0, 0, 0, 0, 0, 0)
 
 
 @pytest.mark.anyio
@@ -156,7 +167,7 @@ async def test_a_picture_that_a_waiting_job_reads_stays(place: Place) -> None:
 async def test_uploads_that_no_job_reads_go_when_old(place: Place) -> None:
     read, _, _ = [await place.uploaded(content, days) for content, days in ((b"r", 40), (b"idle", 40), (b"new", 3))]
     await place.queued("reader", read)
-    assert await place.tidy() == Tidied(jobs=0, uploads=1, files=1, bytes=4, checkpoints=0)
+    assert await place.tidy() == Tidied(jobs=0, binned=0, uploads=1, files=1, bytes=4, checkpoints=0)
     assert place.there() == {b"r", b"new"}
 
 
@@ -181,3 +192,36 @@ async def test_bytes(place: Place) -> None:
         await place.finished(f"j{n}", bytes([n]) * 100, days_ago=4 - n)
     assert (await place.tidy(bytes=250)).bytes == 200
     assert [job.id for job in await place.store.finished()] == ["j2", "j3"]
+
+
+@pytest.mark.anyio
+async def test_what_lies_long_in_the_bin_goes_with_the_file_that_it_alone_names(place: Place) -> None:
+    await place.finished("done", b"own", b"shared", b"late", b"kept", days_ago=20)
+    await place.finished("other", b"shared", days_ago=20)
+    await place.finished("pinned", b"held", days_ago=20)
+    await place.store.update("pinned", pinned=True)
+    thumbnails = {content: place.thumbnail(content) for content in (b"own", b"shared", b"late", b"held")}
+    for artifact_id, days_ago in (("done-0", 8), ("done-1", 8), ("done-2", 6), ("pinned-0", 8)):
+        place.clock.now = NOW - days_ago * DAY_S
+        await place.store.update_artifact(artifact_id, binned=True)
+    place.clock.now = NOW
+    assert await place.tidy(bin_days=None) == Tidied(0, 0, 0, 0, 0, 3)
+    assert await place.tidy() == Tidied(jobs=0, binned=2, uploads=0, files=1, bytes=3, checkpoints=0)
+    assert place.there() == {b"shared", b"late", b"kept", b"held"}
+    assert {content for content, path in thumbnails.items() if path.exists()} == {b"shared", b"late", b"held"}
+    assert [each.index for each in (await place.store.get("done")).artifacts] == [2, 3]
+
+
+@pytest.mark.anyio
+async def test_a_favourite_keeps_its_job_and_a_running_job_its_bin(place: Place) -> None:
+    await place.finished("old", b"loved", days_ago=400)
+    await place.store.update_artifact("old-0", favourite=True)
+    await place.queued("running")
+    await place.store.claim("running", "w0", 10.0)
+    sha256 = place.put(place.folders.artifacts, b"half a batch", 20)
+    await place.store.add_artifact(Artifact("r-0", "running", 0, "ada", sha256, "image/png", 12, 1, 1, 0), 1)
+    place.clock.now = NOW - 20 * DAY_S
+    await place.store.update_artifact("r-0", binned=True)
+    place.clock.now = NOW
+    assert await place.tidy(bytes=0) == Tidied(0, 0, 0, 0, 0, 1)
+    assert place.there() == {b"loved", b"half a batch"}

@@ -38,7 +38,7 @@ class Failing(MemoryStore):
 
 def forgotten(root: Path) -> tuple[Folders, Path]:
     """Folders with one old file that no row names, and where it lies."""
-    folders = Folders(Files(root / "artifacts"), Files(root / "uploads"), root / "checkpoints")
+    folders = Folders(Files(root / "artifacts"), Files(root / "uploads"), root / "checkpoints", root / "thumbnails")
     path = folders.artifacts.path(folders.artifacts.put(b"nobody names it"))
     os.utime(path, (0, 0))
     return folders, path

@@ -16,7 +16,7 @@ from safelight.server.bodies import read_json, read_model
 from safelight.server.doors.native.routes import Owner, Reach, json_body, problems
 from safelight.server.doors.native.views import AcceptedView, JobPage, JobView, accepted_view, job_view
 from safelight.server.services import Services
-from safelight.server.submissions import Tag
+from safelight.server.submissions import Group, Tag
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -47,11 +47,13 @@ class JobChange(BaseModel):
     tags: Annotated[tuple[Tag, ...] | None, Field(max_length=32)] = None
     pinned: Annotated[bool | None, Field(description="retention leaves it alone")] = None
     paused: bool | None = None
+    group: Annotated[Group | None, Field(description="what it belongs to; null takes it out of its group")] = None
 
 
 @router.post("", status_code=202, responses=SUBMITTED, openapi_extra=BODY, response_model=None)
 async def submit_job(services: Reach, owner: Owner, request: Request, wait: Wait = None, key: Key = None) -> Response:
-    """Hand in a job: an operation's fields, beside them `priority`, `tags`, `worker`, `not_before`, `deadline_s`."""
+    """Hand in a job: an operation's fields, beside them `priority`, `tags`, `group`, `worker`, `not_before` and the
+    like."""
     job = await services.submissions.submit(owner, await read_json(request), key=key)
     return await _accepted(services, owner, job, wait)
 
@@ -71,12 +73,13 @@ async def list_jobs(
     state: Annotated[list[JobState] | None, Query(description="any of these states")] = None,
     operation: Annotated[str | None, Query(max_length=100)] = None,
     tag: Annotated[str | None, Query(max_length=100)] = None,
+    group: Annotated[str | None, Query(max_length=100)] = None,
     before: Annotated[str | None, Query(max_length=64, description="`next` of the last page")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> JobPage:
     """Jobs, newest first."""
     found = services.tables.operations.find(operation) if operation else None
-    wanted = Filter(owner, tuple(state or ()), found.id if found else operation, tag, before, limit)
+    wanted = Filter(owner, tuple(state or ()), found.id if found else operation, tag, before, limit, group)
     jobs = await services.store.jobs(wanted)
     return JobPage(jobs=[job_view(each) for each in jobs], next=jobs[-1].id if len(jobs) == limit else None)
 
@@ -90,7 +93,7 @@ async def read_job(services: Reach, owner: Owner, job_id: str) -> JobView:
 @router.patch("/{job_id}", responses=problems(403, 404, 409, 413, 415, 422),
               openapi_extra=json_body({"$ref": "#/components/schemas/JobChange"}))  # fmt: skip
 async def change_job(services: Reach, owner: Owner, request: Request, job_id: str) -> JobView:
-    """Change priority, tags, whether it is kept, or set it aside and let it go on."""
+    """Change priority, tags, group, whether it is kept, or set it aside and let it go on."""
     change = await read_model(request, JobChange)
     if not change.model_fields_set:
         known = ", ".join(JobChange.model_fields)
@@ -101,9 +104,10 @@ async def change_job(services: Reach, owner: Owner, request: Request, job_id: st
         await services.control.withdraw(job)
     elif change.paused is False:
         job = await services.store.resume(job_id, owner)
-    if {"priority", "tags", "pinned"} & change.model_fields_set:
+    if {"priority", "tags", "pinned", "group"} & change.model_fields_set:
+        group = change.group or "" if "group" in change.model_fields_set else None
         job = await services.store.update(
-            job_id, owner, priority=change.priority, tags=change.tags, pinned=change.pinned
+            job_id, owner, priority=change.priority, tags=change.tags, pinned=change.pinned, group=group
         )
     services.control.wake()
     return job_view(await services.store.get(job.id, owner))

@@ -55,6 +55,8 @@ class ArtifactView(BaseModel):
     seed: int
     sha256: str
     created_at: float
+    favourite: bool
+    binned_at: float | None = Field(description="since when it lies in the bin; null: it does not")
 
 
 class AttemptView(BaseModel):
@@ -79,6 +81,7 @@ class JobView(BaseModel):
     owner: str
     priority: int
     tags: list[str]
+    group: str | None
     pinned: bool
     position: int = Field(description="place in the queue when it was last queued; 0 unless it is queued")
     created_at: float
@@ -97,8 +100,10 @@ class JobView(BaseModel):
     failure: dict[str, Any] | None
     timings: dict[str, float] = Field(description="seconds: queue, total, and those of each kind of stage")
     peak_bytes: int
+    plan: dict[str, Any] | None = Field(description="how a deterministic job computes, from its first attempt on")
     attempts: list[AttemptView]
     artifacts: list[ArtifactView]
+    binned: list[ArtifactView] = Field(description="those of its artifacts that lie in the bin")
     url: str
     stream_url: str
 
@@ -161,6 +166,8 @@ def artifact_view(artifact: Artifact) -> ArtifactView:
         seed=artifact.seed,
         sha256=artifact.sha256,
         created_at=artifact.created_at,
+        favourite=artifact.favourite,
+        binned_at=artifact.binned_at,
     )
 
 
@@ -181,6 +188,7 @@ def job_view(job: Job) -> JobView:
         owner=job.owner,
         priority=job.priority,
         tags=list(job.tags),
+        group=job.group,
         pinned=job.pinned,
         position=job.position if job.state is JobState.QUEUED else 0,
         created_at=job.created_at,
@@ -199,8 +207,10 @@ def job_view(job: Job) -> JobView:
         failure=job.failure,
         timings=timings(job),
         peak_bytes=job.peak_bytes,
+        plan=job.plan,
         attempts=[AttemptView.model_validate(each, from_attributes=True) for each in job.attempts],
-        artifacts=[artifact_view(each) for each in job.artifacts],
+        artifacts=[artifact_view(each) for each in job.artifacts if each.binned_at is None],
+        binned=[artifact_view(each) for each in job.artifacts if each.binned_at is not None],
         url=url,
         stream_url=f"{url}/stream",
     )
