@@ -23,7 +23,7 @@ MIN_COVERAGE = 95
 BIN = Path(sys.executable).parent
 COVERED = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-q", "-m", "not slow"]
 BESIDE = ("tests/house", "tests/unit", "tests/conformance", "tests/parity")
-ALONE = ("tests/acceptance",)
+ALONE = ("tests/acceptance", "tests/faults")
 
 
 @dataclass(frozen=True)

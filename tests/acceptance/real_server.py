@@ -116,6 +116,24 @@ class RealServer:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
+    def accepted(self, job_id: str, body: dict[str, Any]) -> None:
+        """Hand a job in under the client's own id, again and again until it is accepted, as a patient client does:
+        whatever happens to the server meanwhile."""
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            here = address.read(self.home)
+            if here is not None and here.url:
+                try:
+                    answer = httpx.put(f"{here.url}/v1/jobs/{job_id}", json=body, timeout=PATIENCE_S)
+                except httpx.TransportError:
+                    pass  # it was killed, or is not up yet
+                else:
+                    if answer.status_code in (200, 202):
+                        return
+                    assert answer.status_code in (429, 503, 507), (answer.status_code, answer.text)
+            time.sleep(0.05)
+        raise AssertionError(f"{job_id} was not accepted\n{self.log()}")
+
     def job(self, job_id: str) -> dict[str, Any]:
         """The record."""
         answer = self.http.get(f"/v1/jobs/{job_id}")
