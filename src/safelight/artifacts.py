@@ -26,6 +26,13 @@ MAX_METADATA_BYTES = 8 * 1024 * 1024
 PARAMETERS = "parameters"
 """The A1111 infotext's name among the texts of a picture."""
 
+REQUEST = "safelight"
+"""The name of the resolved request (JSON) among the texts of a picture."""
+
+MADE = "safelight_made"
+"""The name of how the picture was made (JSON): `picture`, its number in the job; `plan` (core.plans); `width`, the
+rows of its widest pass."""
+
 _SHA256 = re.compile("[0-9a-f]{64}")
 _USER_COMMENT = 0x9286
 _MAX_JPEG_EXIF = 65_000

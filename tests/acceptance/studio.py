@@ -35,10 +35,14 @@ class Told:
     results: dict[Key, Mapping[str, Any]] = field(default_factory=dict)
     ends: dict[Key, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
     checkpoints: dict[Key, list[str]] = field(default_factory=dict)
+    plans: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     passes: list[tuple[str, int]] = field(default_factory=list)
 
     def event(self, job: str, attempt: int, kind: str, data: Mapping[str, Any]) -> None:
         self.events.setdefault((job, attempt), []).append((kind, data))
+
+    def planned(self, job: str, attempt: int, plan: Mapping[str, Any]) -> None:
+        self.plans.setdefault(job, plan)
 
     def saved(self, job: str, attempt: int, facts: Mapping[str, Any]) -> None:
         self.files.setdefault((job, attempt), []).append(facts)

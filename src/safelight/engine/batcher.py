@@ -66,13 +66,14 @@ class Batcher:
         return self.profiles.expect(self.key(rows[0].evaluation), len(rows)) if rows else 0.0
 
     def run(self, rows: Sequence[Wanted]) -> list[Outcome]:
-        """One pass over rows of one group; where it fails, halves, down to the rows that cannot run alone."""
+        """One pass over rows of one group; where it fails, halves, down to the rows that cannot run alone. A pass of a
+        deterministic picture is not halved: it fails whole."""
         evaluations = [wanted.evaluation for wanted in rows]
         began = time.perf_counter()
         clean = attempt(evaluations)
         if isinstance(clean, Exception):
-            if len(rows) == 1:
-                return [clean]
+            if len(rows) == 1 or evaluations[0].exclusive:  # another width would give a planned picture other last bits
+                return [clean] * len(rows)
             half = len(rows) // 2
             del clean  # its trace holds what the pass had allocated
             if torch.cuda.is_available():

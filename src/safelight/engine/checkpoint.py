@@ -57,11 +57,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A job between two steps: finished stages' results and open runs, both by stage number."""
+    """A job between two steps: finished stages' results and open runs, both by stage number.
+
+    `width`: rows of the widest pass it had part in.
+    """
 
     identity: Identity
     results: Mapping[int, Result]
     runs: Mapping[int, RunState]
+    width: int = 0
 
     @property
     def steps(self) -> int:
@@ -87,7 +91,8 @@ def write(snapshot: Snapshot, folder: Path) -> None:
                 numbers[name] = value
         tensors.update({name: tensor.contiguous().cpu() for name, tensor in kept.items()})
         runs[str(number)] = {"place": run.place, "numbers": numbers}
-    facts = json.dumps({"identity": vars(snapshot.identity), "results": results, "runs": runs})
+    identity = {**vars(snapshot.identity), "plan": dict(snapshot.identity.plan)}
+    facts = json.dumps({"identity": identity, "results": results, "runs": runs, "width": snapshot.width})
     temporary = folder.with_name(folder.name + ".part")
     try:
         temporary.mkdir(parents=True, exist_ok=True)
@@ -113,7 +118,7 @@ def read(folder: Path, device: torch.device) -> Snapshot:
         facts = json.loads(said["safelight"])
         results = {int(n): load(_under(tensors, f"result.{n}."), each, device) for n, each in facts["results"].items()}
         runs = {int(n): _run(tensors, n, each, device) for n, each in facts["runs"].items()}
-        return Snapshot(Identity(**facts["identity"]), results, runs)
+        return Snapshot(Identity(**facts["identity"]), results, runs, int(facts["width"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UnreadableFile(
             f"The checkpoint {folder.name} is not whole: {error}.", "The stage starts anew."

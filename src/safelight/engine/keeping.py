@@ -33,16 +33,6 @@ class Keeper:
         self._reporter, self._tell = reporter, tell
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
 
-    @property
-    def plan(self) -> dict[str, Any]:
-        """How this worker computes: what a deterministic picture depends on besides its request."""
-        return {
-            "device": self._where.device.type,
-            "dtype": self._where.dtype_name,
-            "channels_last": self._where.channels_last,
-            "threads": torch.get_num_threads(),
-        }
-
     def restore(self, job: OpenJob, folder: Path) -> None:
         """Go on from a checkpoint, or say why not and start anew."""
         try:
@@ -54,6 +44,7 @@ class Keeper:
             if not why:
                 job.results.update(snapshot.results)
                 job.resumable = snapshot.runs
+                job.width = snapshot.width
                 return
         self._tell(job, EventKind.WARNING, {"message": f"The checkpoint is dropped and the work starts anew: {why}."})
 
@@ -79,7 +70,7 @@ class Keeper:
 
     def _identity(self, job: OpenJob) -> checkpoint.Identity:
         engine = f"safelight {__version__}, torch {torch.__version__}"
-        return checkpoint.Identity(job.order.request, engine, self.plan)
+        return checkpoint.Identity(job.order.request, engine, job.plan)
 
     def _write(self, job: OpenJob) -> None:
         """Gather the state now, write it on another thread, and tell of it once it is whole on disk."""

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from safelight.core.events import EventKind
-from safelight.core.names import attribute
+from safelight.core.names import attribute, one_of
+from safelight.core.plans import differences
 from safelight.core.stages import Sample, Stage
 from safelight.core.states import AttemptEnd
 from safelight.core.tables import Tables
@@ -24,6 +25,7 @@ from safelight.engine.device import Device
 from safelight.engine.failures import Failure, judge
 from safelight.engine.keeping import Keeper
 from safelight.engine.openjob import OpenJob, Order
+from safelight.engine.plans import arithmetic, own_plan
 from safelight.engine.reporter import Reporter
 from safelight.engine.residency import memory
 from safelight.engine.residency.bench import Bench
@@ -65,6 +67,7 @@ class Loop:
 
     def __init__(self, where: Device, tables: Tables, options: LoopOptions, reporter: Reporter) -> None:
         self.where, self.tables, self.options = where, tables, options
+        self.plan = own_plan(where)
         budget = memory.budget(where.device, options.memory_gib)
         self.bench = Bench(where, budget, tables.families, self._loading)
         self.batcher = Batcher(options.max_batch, where.dtype_name, Profiles(), self._measured)
@@ -81,8 +84,13 @@ class Loop:
 
     def open(self, order: Order) -> None:
         """Take up an attempt, from its checkpoint where that fits."""
-        job = OpenJob(order, previews=order.previews)
+        if why := differences(order.plan, self.plan) if order.plan else ():
+            self._reporter.declined(order.job, order.attempt, f"The plan cannot be taken up: {one_of(why)}.")
+            return
+        job = OpenJob(order, order.plan or self.plan, previews=order.previews)
         self._jobs[job.key] = job
+        if order.deterministic and not order.plan:
+            self._reporter.planned(*job.key, self.plan)
         if order.checkpoint is not None:
             self._keeper.restore(job, order.checkpoint)
 
@@ -163,6 +171,8 @@ class Loop:
             saver=self._saver,
             deterministic=job.order.deterministic,
             word=f"{job.order.job}/{number}",
+            plan={**job.plan, "passes": "own" if job.order.deterministic else "shared"},
+            width=job.width,
             resumed=job.resumable.get(number),
         )
         handler: Handler = attribute(record.code)
@@ -189,8 +199,12 @@ class Loop:
         if not rows:
             return False
         self._expected_s = self.batcher.expect(rows)
-        for wanted, outcome in zip(rows, self.batcher.run(rows), strict=True):
-            owners[wanted][0].answer(wanted, outcome)
+        with arithmetic(owners[rows[0]][1].plan):
+            outcomes = self.batcher.run(rows)
+        for wanted, outcome in zip(rows, outcomes, strict=True):
+            task, job = owners[wanted]
+            task.answer(wanted, outcome)
+            job.width = max(job.width, len(rows))
         for task, job in dict.fromkeys(owners[wanted] for wanted in rows):
             if task.runnable and job.key in self._jobs:
                 self._guarded(job, lambda job, task=task: self._advance(job, task))  # type: ignore[misc]
@@ -266,7 +280,8 @@ class Loop:
         """Do a job's own work: whatever it raises ends this job's attempt, and no other's."""
         self._current = job
         try:
-            work(job)
+            with arithmetic(job.plan):
+                work(job)
         except Exception as error:  # noqa: BLE001 - the worker's loop: recorded with its trace, charged to this job alone
             verdict = judge(error, alone=len(self._jobs) == 1)
             if isinstance(verdict, Failure):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safelight.core.plans import Plan
 from safelight.core.stages import Handle, Recipe, Stage
 from safelight.engine.checkpoint import Identity, Snapshot
 from safelight.engine.results import Result
@@ -21,7 +22,7 @@ class Order:
     """An attempt to carry out.
 
     `recipe`: fresh. `request`: hash of the resolved request. `folder`: where checkpoints of this attempt go.
-    `checkpoint`: one to go on from.
+    `checkpoint`: one to go on from. `plan`: that of a deterministic job's first attempt; empty at the first.
     """
 
     job: str
@@ -32,16 +33,20 @@ class Order:
     deterministic: bool = False
     checkpoint: Path | None = None
     previews: bool = False
+    plan: Plan = field(default_factory=dict)
 
 
 @dataclass(eq=False)
 class OpenJob:
     """The state of an open attempt. The recipe is replayed from kept results up to where the work is new.
 
-    `peak_bytes`: the most the process held beyond what it began with, as seen after each turn the job was open in.
+    `plan`: how its arithmetic is done. `width`: rows of the widest pass it had part in. `peak_bytes`: the most the
+    process held beyond what it began with, as seen after each turn the job was open in.
     """
 
     order: Order
+    plan: Plan = field(default_factory=dict)
+    width: int = 0
     results: dict[int, Result] = field(default_factory=dict)
     resumable: Mapping[int, RunState] = field(default_factory=dict)
     tasks: dict[int, Task] = field(default_factory=dict)
@@ -92,7 +97,7 @@ class OpenJob:
         """The job between two steps: each open run as it was at its last step boundary."""
         waiting = {number: run for number, run in self.resumable.items() if number not in self.results}
         under_way = {number: task.state for number, task in self.tasks.items() if task.state is not None}
-        return Snapshot(identity, dict(self.results), {**waiting, **under_way})
+        return Snapshot(identity, dict(self.results), {**waiting, **under_way}, self.width)
 
     def close(self) -> None:
         """Stop everything; what was borrowed is given back."""

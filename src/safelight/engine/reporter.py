@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from safelight.core.plans import Plan
+
 
 class Reporter(Protocol):
     """Told of everything that happens to an attempt. Called from the loop's thread and its writing threads."""
 
     def event(self, job: str, attempt: int, kind: str, data: Mapping[str, Any]) -> None:
         """An event of the job (core.events)."""
+        ...
+
+    def planned(self, job: str, attempt: int, plan: Plan) -> None:
+        """A deterministic job begins: later attempts are to compute by this plan."""
         ...
 
     def saved(self, job: str, attempt: int, facts: Mapping[str, Any]) -> None:

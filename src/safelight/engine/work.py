@@ -22,6 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from safelight.core.events import EventKind
+from safelight.core.plans import Plan
 from safelight.core.stages import Handle, Stage
 from safelight.core.tables import Tables
 from safelight.engine.evaluation import Evaluation
@@ -81,6 +82,7 @@ class Desk:
 
     `results`: kept results by stage number. `artifacts`: root of the content-addressed files. `saver`: threads for
     writing. `deterministic`: the same bytes in any company; `word`: names this stage among all that are open.
+    `plan`: how the arithmetic is done; `width`: rows of the widest pass the job had part in so far.
     `resumed`: the run to go on from, for a Sample.
     """
 
@@ -91,6 +93,8 @@ class Desk:
     saver: Executor
     deterministic: bool = False
     word: str = ""
+    plan: Plan = field(default_factory=dict)
+    width: int = 0
     resumed: RunState | None = None
 
     def result(self, handle: Handle) -> Result:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from safelight.core import plans
 from safelight.core.names import one_of
+from safelight.core.plans import Plan
 from safelight.jobs.records import Job
 
 PASSED_OVER_LIMIT = 8
@@ -39,7 +41,8 @@ class WorkerView:
     """A worker as it last reported, or one that is configured and not up yet (`ready` false).
 
     `holds`: model keys in memory. `bytes`: for weights and work altogether. What open jobs take of it is in use,
-    weights that nobody uses make room. `max_open`: attempts it takes at once.
+    weights that nobody uses make room. `max_open`: attempts it takes at once. `plan`: how it computes deterministic
+    pictures (core.plans); None while it is not known.
     """
 
     id: str
@@ -49,6 +52,7 @@ class WorkerView:
     open: tuple[OpenJob, ...] = ()
     max_open: int = 1
     ready: bool = True
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,11 @@ def _refusal(job: Job, workers: Sequence[WorkerView], now: float) -> Refuse | No
     if job.deadline is not None and job.deadline <= now:
         late = f"The job was still queued {now - job.deadline:.0f} s after its deadline."
         return Refuse(job.id, "deadline", late, "Give it more time, or a higher priority.")
-    if job.worker is None or not workers or any(_may_run(job, view) for view in workers):
+    pinned = [view for view in workers if _pinned(job, view)]
+    if job.plan and (why := plans.refusal(job.plan, {view.id: view.plan for view in pinned})):
+        hint = "Start a worker that computes like that, or retry the job: the new one goes by the plan of who draws it."
+        return Refuse(job.id, "plan_unavailable", why, hint)
+    if job.worker is None or not workers or pinned:
         return None
     there = one_of(dict.fromkeys(name for view in workers for name in (view.id, view.device)))
     message = f"The job is pinned to {job.worker!r}, and no such worker or device is here."
@@ -191,6 +199,11 @@ def _refusal(job: Job, workers: Sequence[WorkerView], now: float) -> Refuse | No
 
 
 def _may_run(job: Job, view: WorkerView) -> bool:
+    """Whether the job may go to this worker: its pin allows it, and it can take up the job's plan."""
+    return _pinned(job, view) and not (job.plan and view.plan is not None and plans.differences(job.plan, view.plan))
+
+
+def _pinned(job: Job, view: WorkerView) -> bool:
     return job.worker in (None, view.id, view.device)
 
 

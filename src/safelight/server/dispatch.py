@@ -204,6 +204,7 @@ class Dispatch:
                     checkpoint=job.checkpoint.folder if job.checkpoint is not None else "",
                     previews=self._hub.watched(job.id),
                     alone=job.alone,
+                    plan=job.plan or {},
                 )
             )
         except ChannelClosed as error:
@@ -247,7 +248,8 @@ class Dispatch:
         return [self._view(spec, workers.get(spec.id), running) for spec in self._specs]
 
     def _view(self, spec: WorkerSpec, worker: WorkerHandle | None, running: dict[str, Job]) -> dispatcher.WorkerView:
-        """A worker for the dispatcher."""
+        """A worker for the dispatcher. One that was silent for a whole lease gets nothing until it speaks again: it
+        would only lose that too."""
         if worker is None:
             return dispatcher.WorkerView(spec.id, spec.device, ready=False)
         return dispatcher.WorkerView(
@@ -257,7 +259,8 @@ class Dispatch:
             bytes=worker.bytes,
             open=tuple(_opened(*each, running.get(each[0])) for each in sorted(worker.attempts)),
             max_open=self._jobs.max_open,
-            ready=worker.state is WorkerState.READY,
+            ready=worker.state is WorkerState.READY and time.monotonic() - worker.heard_at < self._jobs.lease_s,
+            plan=worker.ready.plan if worker.ready else None,
         )
 
     def _worker_of(self, job_id: str, attempt: int | None = None) -> WorkerHandle | None:

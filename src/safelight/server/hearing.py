@@ -32,6 +32,7 @@ from safelight.workers.messages import (
     Happened,
     Heartbeat,
     Hello,
+    Planned,
     Profile,
     Ready,
     Saved,
@@ -42,7 +43,8 @@ from safelight.workers.messages import (
 
 log = logging.getLogger(__name__)
 
-AboutAttempt = Happened | Saved | Checkpointed | Succeeded | Ended | Declined
+Told = Planned | Saved | Checkpointed | Succeeded | Ended | Declined
+AboutAttempt = Happened | Told
 
 
 class Speaker(Protocol):
@@ -140,7 +142,7 @@ class Hearing:
         beat: Heartbeat | None = None
         for message in messages:
             match message:
-                case Happened() | Saved() | Checkpointed() | Succeeded() | Ended() | Declined():
+                case Happened() | Planned() | Saved() | Checkpointed() | Succeeded() | Ended() | Declined():
                     by_attempt.setdefault((message.job, message.attempt), []).append(message)
                 case Heartbeat():
                     beat = message
@@ -183,9 +185,11 @@ class Hearing:
             await self._store.append(job, attempt, events)
             events.clear()
 
-    async def _told(self, worker: Speaker, message: Saved | Checkpointed | Succeeded | Ended | Declined) -> None:
+    async def _told(self, worker: Speaker, message: Told) -> None:
         job, attempt = message.job, message.attempt
         match message:
+            case Planned():
+                await self._store.set_plan(job, attempt, message.plan)
             case Saved():
                 await self._store.add_artifact(_artifact(message), attempt)
             case Checkpointed():

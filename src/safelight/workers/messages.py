@@ -24,7 +24,8 @@ class Assign(Message, frozen=True):
     """Run this attempt. `resolved`: the complete request. `recipe`: "module:attribute" of its recipe.
 
     `checkpoint`: folder to go on from, or empty. `folder`: where this attempt may write checkpoints.
-    `previews`: whether anyone watches. `alone`: run nothing beside it until its first checkpoint.
+    `previews`: whether anyone watches. `alone`: run nothing beside it until its first checkpoint. `plan`: that of a
+    deterministic job's first attempt, which this one must take up; empty for the first.
     """
 
     job: str
@@ -36,6 +37,7 @@ class Assign(Message, frozen=True):
     checkpoint: str = ""
     previews: bool = False
     alone: bool = False
+    plan: dict[str, Any] = {}
 
 
 class Cancel(Message, frozen=True):
@@ -87,7 +89,8 @@ class Broken(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The worker can take jobs. `threads`: arithmetic threads; `bytes_free`: for weights and work."""
+    """The worker can take jobs. `threads`: arithmetic threads; `bytes_free`: for weights and work; `plan`: how it
+    computes deterministic pictures (core.plans)."""
 
     pid: int
     device: str
@@ -96,6 +99,7 @@ class Ready(Message, frozen=True):
     threads: int
     bytes_free: int
     versions: dict[str, str]
+    plan: dict[str, Any] = {}
 
 
 class Heartbeat(Message, frozen=True):
@@ -121,6 +125,14 @@ class Happened(Message, frozen=True):
     attempt: int
     kind: str
     data: dict[str, Any]
+
+
+class Planned(Message, frozen=True):
+    """The first attempt of a deterministic job begins with `plan`, which later attempts take up (core.plans)."""
+
+    job: str
+    attempt: int
+    plan: dict[str, Any]
 
 
 class Saved(Message, frozen=True):
@@ -186,7 +198,20 @@ class Profile(Message, frozen=True):
     seconds: float
 
 
-ToServer = Hello | Broken | Ready | Heartbeat | Happened | Saved | Checkpointed | Succeeded | Ended | Declined | Profile
+ToServer = (
+    Hello
+    | Broken
+    | Ready
+    | Heartbeat
+    | Happened
+    | Planned
+    | Saved
+    | Checkpointed
+    | Succeeded
+    | Ended
+    | Declined
+    | Profile
+)
 
 
 # ---- server to zygote, and to a worker that starts anew

@@ -29,6 +29,7 @@ from pydantic import ValidationError
 from safelight import __version__
 from safelight.core.names import attribute
 from safelight.core.operations.contract import Contract
+from safelight.core.plans import Plan
 from safelight.core.stages import Recipe
 from safelight.core.states import AttemptEnd
 from safelight.core.tables import Tables, build_tables
@@ -36,6 +37,7 @@ from safelight.engine import loop as engine
 from safelight.engine.device import Device, choose_device
 from safelight.engine.loop import LoopOptions, Pulse
 from safelight.engine.openjob import Order
+from safelight.engine.plans import own_plan
 from safelight.engine.residency import memory
 from safelight.errors import SafelightError
 from safelight.workers import messages as m
@@ -101,6 +103,10 @@ class Reporter:
     def event(self, job: str, attempt: int, kind: str, data: Mapping[str, Any]) -> None:
         """Something happened; `kind`: an EventKind."""
         self._say(m.Happened(job=job, attempt=attempt, kind=kind, data=dict(data)))
+
+    def planned(self, job: str, attempt: int, plan: Plan) -> None:
+        """A deterministic job begins with this plan."""
+        self._say(m.Planned(job=job, attempt=attempt, plan=dict(plan)))
 
     def saved(self, job: str, attempt: int, facts: Mapping[str, Any]) -> None:
         """An artifact lies finished under its content's name."""
@@ -217,6 +223,7 @@ class Worker:
             job=assign.job, attempt=assign.attempt, recipe=recipe, request=hashlib.sha256(request).hexdigest(),
             folder=Path(assign.folder), deterministic=bool(getattr(resolved, "deterministic", False)),
             checkpoint=Path(assign.checkpoint) if assign.checkpoint else None, previews=assign.previews,
+            plan=assign.plan,
         )  # fmt: skip
         self._loop.open(order)
 
@@ -227,7 +234,7 @@ class Worker:
         return m.Ready(
             pid=os.getpid(), device=str(self._where.device), device_name=self._where.label,
             dtype=self._where.dtype_name, threads=torch.get_num_threads(),
-            bytes_free=self._loop.pulse().bytes_free, versions=versions,
+            bytes_free=self._loop.pulse().bytes_free, versions=versions, plan=own_plan(self._where),
         )  # fmt: skip
 
     def _beat(self) -> None:

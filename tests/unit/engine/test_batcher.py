@@ -99,6 +99,13 @@ def test_a_pass_that_is_too_wide_is_halved_until_it_fits() -> None:
     assert network.widths == [6, 3, 1, 2, 3, 1, 2]
 
 
+def test_a_pass_of_a_deterministic_picture_is_never_halved() -> None:
+    network = Network(limit=1)
+    rows = [wanted(lent(network), number, number, exclusive="job") for number in range(2)]
+    assert [str(each) for each in batcher().run(rows)] == ["out of luck"] * 2
+    assert network.widths == [2]
+
+
 def test_what_was_measured_is_told() -> None:
     told: list[tuple[Any, int]] = []
     measuring = Batcher(8, "fp32", Profiles(), lambda key, width, seconds: told.append((key, width)))

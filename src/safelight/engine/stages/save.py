@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from safelight.artifacts import Files, encode_picture
+from safelight.artifacts import MADE, Files, encode_picture
 from safelight.core.media import MEDIA_TYPES
 from safelight.core.stages import Save
 from safelight.engine.pixels import to_image
@@ -18,9 +19,12 @@ def save(stage: Save, desk: Desk) -> Work:
     if not isinstance(picture, Picture):
         raise TypeError(f"Save needs a picture, not a {type(picture).__name__}.")
 
+    made = {"picture": stage.index, "width": desk.width, "plan": dict(desk.plan)}
+    texts = {**stage.metadata, MADE: json.dumps(made)} if stage.metadata else {}
+
     def write() -> dict[str, Any]:
         image = to_image(picture.pixels)
-        data = encode_picture(image, stage.format, stage.quality, stage.metadata)
+        data = encode_picture(image, stage.format, stage.quality, texts)
         return {
             "index": stage.index,
             "sha256": Files(desk.artifacts).put(data),
