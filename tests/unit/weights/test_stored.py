@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from safelight.engine.weights.assembly import assemble, module_bytes, planned_bytes
-from safelight.engine.weights.stored import Piece, Placing, StoredTensors
+from safelight.engine.weights.assembly import assemble, module_bytes
+from safelight.engine.weights.reading import STRIP, Reading, planned_bytes
+from safelight.engine.weights.room import Placing, Plot
+from safelight.engine.weights.stored import Piece, StoredTensors
 from safelight.errors import UnreadableFile
 
 CPU = torch.device("cpu")
@@ -20,33 +22,36 @@ def stored(tmp_path, **tensors):
     return StoredTensors.of(tmp_path / "some.safetensors")
 
 
+def read(files, piece, shape, placing=FP32, **how):
+    """One parameter, read."""
+    return Reading(**how).parameters(files, {"it": piece}, Plot({"it": tuple(shape)}, placing))["it"]
+
+
 @pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
 @pytest.mark.parametrize("wanted", [torch.float32, torch.bfloat16])
 def test_a_tensor_is_read_as_torch_would_convert_it_into_aligned_memory(tmp_path, kind, wanted):
     source = torch.randn(5, 7).to(kind)
     files = stored(tmp_path, odd=torch.ones(3, dtype=torch.int8), some=source)
-    read = files.read(Piece("some"), torch.empty(source.shape, dtype=wanted))
-    assert read.dtype is wanted
-    assert torch.equal(read, source.to(wanted))
+    made = read(files, Piece("some"), source.shape, Placing(wanted, CPU))
+    assert made.dtype is wanted
+    assert torch.equal(made, source.to(wanted))
 
 
 def test_what_is_read_is_a_copy_of_its_own(tmp_path):
     files = stored(tmp_path, some=torch.ones(4))
-    files.read(Piece("some"), torch.empty([4])).zero_()
-    assert torch.equal(files.read(Piece("some"), torch.empty([4])), torch.ones(4))
-    assert torch.equal(
-        StoredTensors.of(tmp_path / "some.safetensors").read(Piece("some"), torch.empty([4])), torch.ones(4)
-    )
+    read(files, Piece("some"), [4]).zero_()
+    assert torch.equal(read(files, Piece("some"), [4]), torch.ones(4))
+    assert torch.equal(read(StoredTensors.of(tmp_path / "some.safetensors"), Piece("some"), [4]), torch.ones(4))
 
 
 def test_shares_of_a_tensor_and_axes_of_length_one(tmp_path):
     source = torch.randn(6, 4)
     files = stored(tmp_path, fused=source, conv=source[:, :, None, None].clone())
-    parts = [files.read(Piece("fused", part, 3), torch.empty([2, 4])) for part in range(3)]
+    parts = [read(files, Piece("fused", part, 3), [2, 4]) for part in range(3)]
     assert torch.equal(torch.cat(parts), source)
-    assert torch.equal(files.read(Piece("conv"), torch.empty([6, 4])), source)
+    assert torch.equal(read(files, Piece("conv"), [6, 4]), source)
     with pytest.raises(UnreadableFile, match=r"fused has the shape \[6, 4\] where the network has \[4, 6\]"):
-        files.read(Piece("fused"), torch.empty([4, 6]))
+        read(files, Piece("fused"), [4, 6])
     with pytest.raises(UnreadableFile, match="is not 4 tensors in one"):
         files.shape(Piece("fused", 0, 4))
 
@@ -57,17 +62,45 @@ def test_shares_of_a_tensor_and_axes_of_length_one(tmp_path):
 def test_a_parameter_lies_aligned_and_keeps_its_numbers(channels_last, shape, dtype, tmp_path):
     source = torch.randn(shape, dtype=dtype)
     files = stored(tmp_path, odd=torch.ones(1, dtype=torch.int8), some=source)
-    read = files.read(Piece("some"), Placing(dtype, CPU, channels_last).room(source.shape))
-    assert torch.equal(read, source)
-    assert read.data_ptr() % 64 == 0
+    made = read(files, Piece("some"), shape, Placing(dtype, CPU, channels_last))
+    assert torch.equal(made, source)
+    assert made.data_ptr() % 64 == 0
     if len(shape) == 4:
-        assert read.is_contiguous(memory_format=torch.channels_last) is channels_last
+        assert made.is_contiguous(memory_format=torch.channels_last) is channels_last
+
+
+def test_all_parameters_of_a_network_lie_aligned(tmp_path):
+    """Odd sizes one after another: what begins at a multiple of 64 bytes must not depend on its neighbours."""
+    sizes = {"a": (3,), "b": (7, 5), "c": (), "d": (1, 2, 3, 3), "e": (33,)}
+    files = stored(tmp_path, **{name: torch.randn(shape) for name, shape in sizes.items()})
+    made = Reading().parameters(files, {name: Piece(name) for name in sizes}, Plot(sizes, FP32))
+    assert [name for name, tensor in made.items() if tensor.data_ptr() % 64] == []
+
+
+def test_a_tensor_larger_than_a_strip_is_told_of_while_it_comes_in(tmp_path):
+    source = torch.randn(5 * STRIP // 4 // 1024 + 1, 1024)
+    files = stored(tmp_path, some=source)
+    told: list[int] = []
+    assert torch.equal(read(files, Piece("some"), source.shape, told=told.append), source)
+    assert told == [*(STRIP * step for step in range(1, 6)), source.nbytes]
+    halves: list[int] = []
+    made = read(files, Piece("some"), source.shape, Placing(torch.bfloat16, CPU), told=halves.append)
+    assert torch.equal(made, source.bfloat16())
+    assert halves == [count // 2 for count in told], "bytes of the parameters, as their sum is known beforehand"
+
+
+def test_a_file_that_changes_before_it_is_read_is_refused(tmp_path):
+    files = stored(tmp_path, some=torch.ones(4))
+    with (tmp_path / "some.safetensors").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(UnreadableFile, match="changed while it was read"):
+        read(files, Piece("some"), [4])
 
 
 def test_kinds_that_need_a_scale_are_refused(tmp_path):
     files = stored(tmp_path, some=torch.ones(4, dtype=torch.int8))
     with pytest.raises(UnreadableFile, match=r"some is stored as I8. Readable here: F64"):
-        files.read(Piece("some"), torch.empty([4]))
+        read(files, Piece("some"), [4])
 
 
 def test_two_files_must_not_hold_the_same_name(tmp_path):

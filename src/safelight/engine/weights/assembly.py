@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from accelerate import init_empty_weights
 from torch import nn
 
-from safelight.engine.weights.stored import Piece, Placing, StoredTensors
+from safelight.engine.weights.reading import Plan, Reading
+from safelight.engine.weights.room import Placing, Plot
+from safelight.engine.weights.stored import StoredTensors
 from safelight.errors import UnreadableFile
-
-Plan = Mapping[str, Piece]
-"""A network's parameter names -> where each lies."""
 
 
 def assemble(
-    build: Callable[[], nn.Module], stored: StoredTensors, plan: Plan, placing: Placing, what: str
+    build: Callable[[], nn.Module],
+    stored: StoredTensors,
+    plan: Plan,
+    placing: Placing,
+    what: str,
+    reading: Reading | None = None,
 ) -> nn.Module:
     """The network that `build` makes, with the weights of `plan`; ready to infer, no gradients.
 
@@ -25,18 +28,13 @@ def assemble(
     """
     with init_empty_weights():
         module = build()
-    wanted = dict(module.state_dict(keep_vars=True))
+    wanted = {name: tuple(parameter.shape) for name, parameter in module.state_dict(keep_vars=True).items()}
     _agree(what, wanted, plan)
-    state = {name: stored.read(plan[name], placing.room(parameter.shape)) for name, parameter in wanted.items()}
-    module.load_state_dict(state, strict=True, assign=True)
+    parameters = (reading or Reading()).parameters(stored, plan, Plot(wanted, placing))
+    module.load_state_dict(parameters, strict=True, assign=True)
     for buffer in module.buffers():
         buffer.data = buffer.data.to(placing.device)
     return module.eval().requires_grad_(False)
-
-
-def planned_bytes(stored: StoredTensors, plan: Plan, placing: Placing) -> int:
-    """Bytes that the parameters of a plan will take, from the header alone."""
-    return sum(math.prod(stored.shape(piece)) for piece in plan.values()) * placing.dtype.itemsize
 
 
 def module_bytes(module: nn.Module) -> int:

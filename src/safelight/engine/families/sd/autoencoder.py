@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from safelight.engine.weights.assembly import module_bytes
-from safelight.engine.weights.stored import Placing
+from safelight.engine.weights.room import Placing
 
 PUBLISHED_LOOK = [[0.298, 0.207, 0.208], [0.187, 0.286, 0.173], [-0.158, 0.189, 0.264], [-0.184, -0.271, -0.473]]
 """Red, green and blue of each latent channel of Stable Diffusion's autoencoder, as published by its users in 2022

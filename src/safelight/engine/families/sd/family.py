@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from safelight.engine.families.sd.autoencoder import KLAutoencoder
 from safelight.engine.families.sd.layouts import layout
@@ -14,8 +15,9 @@ from safelight.engine.families.sd.network import UNetNetwork
 from safelight.engine.families.sd.text import ClipText
 from safelight.engine.sampling.levels import scaled_linear_levels
 from safelight.engine.weights import configs
-from safelight.engine.weights.assembly import assemble, planned_bytes
-from safelight.engine.weights.stored import Placing
+from safelight.engine.weights.assembly import assemble
+from safelight.engine.weights.reading import Reading, planned_bytes
+from safelight.engine.weights.room import Placing
 
 _COMPONENTS: Mapping[str, str] = {"network": "unet", "text": "text_encoder", "vae": "vae"}
 
@@ -26,9 +28,17 @@ class StableDiffusion:
     Nothing is loaded before it is asked for. UnreadableFile where the file is not what it should be.
     """
 
-    def __init__(self, path: str, dtype: torch.dtype, device: torch.device, channels_last: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        dtype: torch.dtype,
+        device: torch.device,
+        channels_last: bool = False,
+        reading: Reading | None = None,
+    ) -> None:
         self._layout = layout(Path(path))
         self._placing = Placing(dtype, device, channels_last)
+        self._reading = reading or Reading()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -42,21 +52,21 @@ class StableDiffusion:
 
     def network(self) -> UNetNetwork:
         """Load the denoising network."""
-        found, said, betas = self._layout.component("unet"), self._layout.identity.declared, self._layout.training
+        said, betas = self._layout.identity.declared, self._layout.training
         levels = scaled_linear_levels(betas.start, betas.end, betas.count, said.zero_terminal_snr)
-        module = assemble(partial(configs.unet, found.config), found.stored, found.plan, self._placing, "network")
+        module = self._assembled("network", configs.unet)
         return UNetNetwork(module, levels, said.prediction, self._placing)
 
     def text(self) -> ClipText:
         """Load the text encoder and tokenizer."""
-        found, tokenizer = self._layout.component("text_encoder"), self._layout.tokenizer()
-        build = partial(configs.clip_text, found.config)
-        module = assemble(build, found.stored, found.plan, self._placing, "text encoder")
-        return ClipText(module, tokenizer, self._placing)
+        tokenizer = self._layout.tokenizer()
+        return ClipText(self._assembled("text", configs.clip_text), tokenizer, self._placing)
 
     def autoencoder(self) -> KLAutoencoder:
         """Load the autoencoder."""
-        found = self._layout.component("vae")
-        build = partial(configs.autoencoder, found.config)
-        module = assemble(build, found.stored, found.plan, self._placing, "autoencoder")
-        return KLAutoencoder(module, self._placing, self._layout.preview)
+        return KLAutoencoder(self._assembled("vae", configs.autoencoder), self._placing, self._layout.preview)
+
+    def _assembled(self, component: str, build: Callable[[configs.Config], nn.Module]) -> nn.Module:
+        found = self._layout.component(_COMPONENTS[component])
+        what = {"text": "text encoder", "vae": "autoencoder"}.get(component, component)
+        return assemble(partial(build, found.config), found.stored, found.plan, self._placing, what, self._reading)

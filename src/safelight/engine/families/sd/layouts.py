@@ -13,10 +13,10 @@ from typing import Any, Protocol
 from safelight.catalog.fingerprint import Identity, identify, identify_folder
 from safelight.catalog.folders import INDEX, Folder
 from safelight.catalog.headers import Header, read_header
-from safelight.engine.weights.assembly import Plan
 from safelight.engine.weights.clip_keys import open_clip_pieces, transformers_pieces
 from safelight.engine.weights.configs import shipped
 from safelight.engine.weights.ldm_keys import UNET_PREFIX, VAE_PREFIX, all_renamed, inverse, unet_pairs, vae_pairs
+from safelight.engine.weights.reading import Plan
 from safelight.engine.weights.stored import Piece, StoredTensors
 from safelight.engine.weights.tokenizers import END, ClipTokenizer, clip_from_folder, clip_from_text, shipped_clip
 from safelight.errors import UnreadableFile

@@ -12,7 +12,7 @@ from safelight.engine.conditioning import Conditioning
 from safelight.engine.sampling.levels import NoiseLevels
 from safelight.engine.sampling.paths import VE, NoisePath
 from safelight.engine.weights.assembly import module_bytes
-from safelight.engine.weights.stored import Placing
+from safelight.engine.weights.room import Placing
 
 
 class UNetNetwork:

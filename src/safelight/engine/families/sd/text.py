@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from safelight.engine.weights.assembly import module_bytes
-from safelight.engine.weights.stored import Placing
+from safelight.engine.weights.room import Placing
 from safelight.engine.weights.tokenizers import ClipTokenizer
 from safelight.errors import InvalidRequest, InvalidValue
 

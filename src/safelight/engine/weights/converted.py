@@ -1,0 +1,167 @@
+"""Converted copies of weights: parameters as they are computed with, kept so that the next loading maps them.
+
+A copy is a safetensors file, named by what it was made from. It is never written to once it has its name, so workers
+map it and share its pages; a removal takes it away from nobody who has it mapped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import os
+import struct
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from safelight.catalog.headers import Header, read_header
+from safelight.engine.weights.room import ALIGNMENT, Plot
+from safelight.engine.weights.stored import DTYPES
+from safelight.errors import UnreadableFile
+
+log = logging.getLogger(__name__)
+
+_STORED = {dtype: name for name, dtype in DTYPES.items()}
+_PAD = "safelight.pad."
+_PIECE = 8 << 20
+_ABANDONED_S = 3600.0
+"""A half-written file that nobody has written to for so long belongs to a process that is gone."""
+
+
+class ConvertedWeights:
+    """The copies in `folder`, of at most `limit` bytes together; those that were used longest ago go first.
+
+    Writing goes on in the background: what was converted is in memory already. A copy that cannot be kept is told in
+    the log and costs nothing but the next conversion.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._one_at_a_time = threading.Lock()
+        self._writing: list[threading.Thread] = []
+
+    def find(self, key: str, plot: Plot) -> dict[str, Tensor] | None:
+        """The parameters of the copy named `key`, mapped; None where there is none. One that is damaged is removed."""
+        path = self._path(key, plot)
+        try:
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+            header = read_header(path)
+            if why := _wrong(header, key, plot):
+                raise UnreadableFile(f"{path} {why}.")
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            if len(mapped) != header.size:
+                raise UnreadableFile(f"{path} has changed its size.")
+        except FileNotFoundError:
+            return None
+        except (UnreadableFile, OSError, ValueError) as error:
+            log.warning("A converted copy of weights is made again: %s", error)
+            _remove(path)
+            return None
+        return plot.parameters(mapped, header.data)
+
+    def keep(self, key: str, plot: Plot, block: Any) -> None:
+        """Write a block of parameters in the background, and remove older copies where it grows too many."""
+        if plot.bytes > self._limit:
+            return
+        self._writing = [each for each in self._writing if each.is_alive()]
+        # A daemon: whoever ends the process need not wait for a copy that can be made again.
+        thread = threading.Thread(target=self._keep, args=(key, plot, block), name="converted-weights", daemon=True)
+        self._writing.append(thread)
+        thread.start()
+
+    def settle(self) -> None:
+        """Return once everything given so far is written."""
+        for each in self._writing:
+            each.join()
+
+    def _path(self, key: str, plot: Plot) -> Path:
+        return self._folder / f"{key[:32]}.{_STORED[plot.placing.dtype].lower()}.safetensors"
+
+    def _keep(self, key: str, plot: Plot, block: Any) -> None:
+        with self._one_at_a_time:
+            path = self._path(key, plot)
+            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._make_room(plot.bytes)
+                _write(partial, _header(key, plot), block)
+                os.utime(partial, ns=(time.time_ns(), _seal(key)))
+                partial.replace(path)
+            except OSError as error:
+                log.warning("A converted copy of weights could not be kept: %s", error)
+            finally:
+                _remove(partial)
+
+    def _make_room(self, wanted: int) -> None:
+        """Remove what was used longest ago until `wanted` bytes more fit, and what others left half-written."""
+        now = time.time()
+        for left in self._folder.glob(".*.partial"):
+            if now - left.stat().st_mtime > _ABANDONED_S:
+                _remove(left)
+        copies = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_atime_ns)
+        total = sum(path.stat().st_size for path in copies)
+        for path in copies:
+            if total + wanted <= self._limit:
+                return
+            total -= path.stat().st_size
+            _remove(path)
+
+
+def _header(key: str, plot: Plot) -> bytes:
+    """The header of a copy, padded so that the data after it is aligned; gaps between parameters are tensors too."""
+    kind, size = _STORED[plot.placing.dtype], plot.placing.dtype.itemsize
+    said: dict[str, Any] = {"__metadata__": {"safelight.converted": key}}
+    for number, (name, shape) in enumerate(plot.shapes.items()):
+        begin = plot.offsets[name]
+        end = begin + torch.Size(shape).numel() * size
+        said[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [begin, end]}
+        if gap := -end % ALIGNMENT:
+            said[f"{_PAD}{number}"] = {"dtype": "U8", "shape": [gap], "data_offsets": [end, end + gap]}
+    text = json.dumps(said, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _write(path: Path, header: bytes, block: Any) -> None:
+    """On disk, synced."""
+    with path.open("wb", buffering=0) as file:
+        for part in (memoryview(header), memoryview(block)):
+            at = 0
+            while at < len(part):
+                at += file.write(part[at : at + _PIECE])
+        os.fsync(file.fileno())
+
+
+def _seal(key: str) -> int:
+    """The time of change that a copy is given, in nanoseconds: whoever writes to it later breaks it.
+
+    Even seconds, which every file system can hold.
+    """
+    return (1_000_000_000 + 2 * int(key[:7], 16)) * 1_000_000_000
+
+
+def _wrong(header: Header, key: str, plot: Plot) -> str:
+    """Why a copy is not the one meant, or nothing."""
+    if header.metadata.get("safelight.converted") != key:
+        return "was made from other files"
+    if header.path.stat().st_mtime_ns != _seal(key):
+        return "was written to"
+    if header.data % ALIGNMENT or header.size - header.data != plot.bytes:
+        return "is laid out otherwise"
+    if any(name not in header.tensors or header.tensors[name].start != plot.offsets[name] for name in plot.shapes):
+        return "holds other parameters"
+    return ""
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:  # Windows keeps a file that somebody has mapped
+        log.info("%s stays for now: %s", path, error)
