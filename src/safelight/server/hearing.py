@@ -212,8 +212,13 @@ class Hearing:
                 self._changed()
 
     async def _beat(self, worker: Speaker, beat: Heartbeat) -> None:
-        """Renew the leases of what the worker has open; it drops what is no longer its own."""
-        for job, attempt in await self._store.heartbeat(worker.id, beat.open, self._lease_s):
+        """Renew the leases of what the worker has open; it drops what is no longer its own.
+
+        What was given to it counts although it does not say so yet: it reads its orders between two passes, and one
+        pass may outlast a lease.
+        """
+        held = sorted({*beat.open, *worker.attempts})
+        for job, attempt in await self._store.heartbeat(worker.id, held, self._lease_s):
             drop(worker, job, attempt)
 
 

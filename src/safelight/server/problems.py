@@ -6,6 +6,7 @@ the error's name in `errors.py` (or one of `HTTP_KINDS`); `type` leads to its li
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -68,6 +69,18 @@ class Stopping(errors.SafelightError):
         super().__init__("The server is stopping and accepts no more jobs.", "Accepted jobs go on at its next start.")
 
 
+class DiskFull(errors.SafelightError):
+    """Nothing can be written where the data folder lies."""
+
+    kind = "disk_full"
+
+    def __init__(self, error: OSError) -> None:
+        hint = (
+            "Free space in the data folder, or lower storage.retention_days or storage.retention_gib; then try again."
+        )
+        super().__init__(f"The disk is full: {error.strerror}. Nothing was accepted, nothing accepted is lost.", hint)
+
+
 STATUS: dict[type[errors.SafelightError], int] = {
     errors.InvalidRequest: 422,
     errors.OperationUnavailable: 422,
@@ -80,6 +93,7 @@ STATUS: dict[type[errors.SafelightError], int] = {
     errors.StoreUnusable: 503,
     errors.ServerNotRunning: 503,
     errors.OutOfMemory: 507,
+    DiskFull: 507,
     NotAllowed: 403,
     TooLarge: 413,
     WrongMediaType: 415,
@@ -100,6 +114,7 @@ TITLES: dict[str, str] = {
     "store_unusable": "The store cannot be used",
     "server_not_running": "No server answers",
     "out_of_memory": "It does not fit into memory",
+    "disk_full": "The disk is full",
     "not_allowed": "The caller may not do this",
     "too_large": "The body is too large",
     "unsupported_media_type": "The body is of a type that is not read here",
@@ -113,6 +128,12 @@ TITLES: dict[str, str] = {
 
 HTTP_KINDS: dict[int, str] = {403: "not_allowed", 404: "not_found", 405: "method_not_allowed", 413: "too_large",
                               415: "unsupported_media_type", 422: "invalid_request"}  # fmt: skip
+
+
+RETRY_AFTER_S = 5
+"""When to try again what a stop, a locked database or a full disk prevented."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def status_of(error: errors.SafelightError) -> int:
@@ -154,8 +175,8 @@ def respond(error: errors.SafelightError) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, errors.QueueFull):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    elif isinstance(error, Stopping):
-        headers["Retry-After"] = "5"
+    elif isinstance(error, Stopping | errors.StoreUnusable | DiskFull):
+        headers["Retry-After"] = str(RETRY_AFTER_S)
     elif isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
     return answer(of(error), headers)
@@ -166,6 +187,7 @@ def install(web: FastAPI) -> None:
     web.add_exception_handler(errors.SafelightError, _ours)
     web.add_exception_handler(RequestValidationError, _invalid_parameters)
     web.add_exception_handler(HTTPException, _http)
+    web.add_exception_handler(OSError, _disk)
     web.add_exception_handler(Exception, _unexpected)
 
 
@@ -199,6 +221,13 @@ async def _http(request: Request, error: Exception) -> Response:
     hint = "See /docs for the routes." if error.status_code in details else ""
     detail = details.get(error.status_code, str(error.detail))
     return answer(document(kind, error.status_code, detail, hint), error.headers)
+
+
+async def _disk(request: Request, error: Exception) -> Response:
+    if isinstance(error, OSError) and error.errno in FULL:
+        log.warning("%s %s: %s", request.method, request.url.path, error)
+        return respond(DiskFull(error))
+    raise error
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -176,3 +176,24 @@ def test_a_measured_cost_is_no_news(worker):
         assert not worker.killed and store.appends == [] and await store.notes("") == {}
 
     asyncio.run(act())
+
+
+def test_an_order_that_the_worker_has_not_read_yet_keeps_its_lease(worker):
+    """It is in the middle of a pass that takes longer than a lease; its heartbeats say that it lives."""
+
+    async def scenario():
+        now = [1000.0]
+        store = MemoryStore(tick=lambda: now[0])
+        hearing, _ = await hearing_of(store)
+        beat = Heartbeat(open=[], holds=[], bytes_free=0, bytes_held=0, rss=0, last_pass_s=0.0, pass_s=0.0)
+        for _ in range(4):
+            now[0] += 3.0
+            await hearing.on_message(worker, beat)
+            await asyncio.sleep(0.01)
+        expired = await store.expired()
+        now[0] += 6.0
+        return expired, await store.expired()
+
+    alive, silent = asyncio.run(scenario())
+    assert alive == [] and [job.id for job in silent] == ["j"]
+    assert worker.attempts == {("j", 1)} and worker.told == []
