@@ -29,8 +29,10 @@ from safelight.engine.plans import arithmetic, own_plan
 from safelight.engine.reporter import Reporter
 from safelight.engine.residency import memory
 from safelight.engine.residency.bench import Bench
+from safelight.engine.residency.passes import PassRoom
 from safelight.engine.results import Stored
 from safelight.engine.task import Task
+from safelight.engine.weights.converted import ConvertedWeights
 from safelight.engine.work import Boundary, Desk, Handler, Notice
 from safelight.errors import OutOfMemory
 from safelight.placement.profiles import PassKey, Profiles
@@ -41,13 +43,18 @@ IDLE_WAIT_S = 0.02
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How a loop works. `memory_gib`: for weights, 0 = a share of what is free. `preview_steps`: 0 = no previews."""
+    """How a loop works. `memory_gib`: for weights, 0 = a share of what is free. `preview_steps`: 0 = no previews.
+
+    `converted`: folder for converted copies of weights, of at most `converted_gib` together; 0: none are kept.
+    """
 
     artifacts: Path
     max_batch: int = 8
     memory_gib: float = 0.0
     checkpoint_interval_s: float = 2.0
     preview_steps: int = 3
+    converted: Path | None = None
+    converted_gib: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,9 @@ class Loop:
         self.where, self.tables, self.options = where, tables, options
         self.plan = own_plan(where)
         budget = memory.budget(where.device, options.memory_gib)
-        self.bench = Bench(where, budget, tables.families, self._loading)
-        self.batcher = Batcher(options.max_batch, where.dtype_name, Profiles(), self._measured)
+        self.bench = Bench(where, budget, tables.families, self._loading, _kept(options))
+        room = PassRoom(self.bench)
+        self.batcher = Batcher(options.max_batch, where.dtype_name, Profiles(), self._measured, room)
         self._reporter = reporter
         self._began_with = memory.held(where.device)
         self._jobs: dict[tuple[str, int], OpenJob] = {}
@@ -299,10 +307,16 @@ class Loop:
         if not job.closed:
             self._reporter.event(*job.key, kind, data)
 
-    def _loading(self, name: str, size: int) -> None:
+    def _loading(self, name: str, done: int, total: int) -> None:
         if self._current is not None:
-            data = {"component": name, "bytes_done": 0, "bytes_total": size}
+            data = {"component": name, "bytes_done": done, "bytes_total": total}
             self._tell(self._current, EventKind.LOADING, data)
 
     def _measured(self, key: PassKey, width: int, seconds: float) -> None:
         self._reporter.profile(*key, width, seconds)
+
+
+def _kept(options: LoopOptions) -> ConvertedWeights | None:
+    if options.converted is None or not options.converted_gib:
+        return None
+    return ConvertedWeights(options.converted, int(options.converted_gib * 2**30))

@@ -195,6 +195,8 @@ def worker_specs(settings: Settings) -> list[WorkerSpec]:
             checkpoint_interval_s=settings.jobs.checkpoint_interval_s,
             preview_steps=settings.jobs.preview_steps,
             artifacts=str(settings.storage.home / "artifacts"),
+            converted=str(settings.storage.home / "cache" / "weights"),
+            converted_gib=settings.storage.converted_gib,
             heartbeat_s=settings.jobs.heartbeat_s,
             extensions=settings.extensions.modules,
         )

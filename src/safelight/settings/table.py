@@ -55,6 +55,13 @@ class StorageSettings:
     retention_gib: float = setting(
         0.0, "artifacts may take this much; the oldest go first", limits=(0.001, _GIB), zero="no limit"
     )
+    converted_gib: float = setting(
+        20.0,
+        "weights that are computed with in another precision than they are stored in are kept converted in "
+        "cache/weights, of this much together; those used longest ago go first",
+        limits=(0.001, _GIB),
+        zero="none are kept",
+    )
     bin_days: float = setting(
         7.0, "what lies in the bin this long is removed for good", limits=(0.001, 36_500), zero="only with its job"
     )

@@ -86,6 +86,7 @@ def engine_loop(where: Device, tables: Tables, spec: WorkerSpec, reporter: Repor
     options = LoopOptions(
         artifacts=Path(spec.artifacts), max_batch=spec.max_batch, memory_gib=spec.memory_gib,
         checkpoint_interval_s=spec.checkpoint_interval_s, preview_steps=spec.preview_steps,
+        converted=Path(spec.converted) if spec.converted else None, converted_gib=spec.converted_gib,
     )  # fmt: skip
     return engine.Loop(where, tables, options, reporter)
 

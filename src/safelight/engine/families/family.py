@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from safelight.engine.conditioning import Conditioning
 from safelight.engine.sampling.levels import NoiseLevels
 from safelight.engine.sampling.paths import NoisePath
+from safelight.engine.weights.reading import Reading
 
 
 class Network(Protocol):
@@ -97,6 +98,15 @@ class Autoencoder(Protocol):
     """A loaded autoencoder. Pixels are fp32 in -1..1; latents are scaled as the network expects them."""
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        ...
+
+    def widen(self) -> None:
+        """Compute in fp32 from now on: in fewer bits it gave numbers that are not finite."""
+        ...
+
+    @property
     def factor(self) -> int:
         """Pixels per latent pixel, each way."""
         ...
@@ -128,11 +138,19 @@ class Autoencoder(Protocol):
 class Family(Protocol):
     """Opens the components of a checkpoint, one at a time, so that each can be resident alone.
 
-    Made by `code(path, dtype, device, channels_last)`: `path` a single file or a folder's model_index.json.
+    Made by `code(path, dtype, device, channels_last, reading)`: `path` a single file or a folder's model_index.json;
+    `reading`: who is told of the bytes that are there, and where converted copies are kept.
     UnreadableFile where the file is not what it should be; the message says what its header holds.
     """
 
-    def __init__(self, path: str, dtype: torch.dtype, device: torch.device, channels_last: bool = False) -> None: ...
+    def __init__(
+        self,
+        path: str,
+        dtype: torch.dtype,
+        device: torch.device,
+        channels_last: bool = False,
+        reading: Reading | None = None,
+    ) -> None: ...
 
     def size(self, component: str) -> int:
         """Bytes that `component` (network, text, vae) will take, from the header alone."""

@@ -23,14 +23,14 @@ from safelight.core.stages import AdapterUse, NetworkUse
 from safelight.engine.adapters.host import AdapterHost
 from safelight.engine.device import Device
 from safelight.engine.families.family import Autoencoder, Family, Network, TextEncoder
+from safelight.engine.residency.loading import Loading, Progress
 from safelight.engine.residency.lent import LentAutoencoder, LentNetwork, LentText, Row
 from safelight.engine.tiles import TILE
+from safelight.engine.weights.converted import ConvertedWeights
 from safelight.engine.weights.lora import LoraFile, read_lora
+from safelight.engine.weights.reading import Reading
 from safelight.errors import NoRoomNow, OutOfMemory
 from safelight.placement.plan import Evictions, Held, plan, recent
-
-Loading = Callable[[str, int], None]
-"""Told when a component is about to be read: its name, its bytes."""
 
 WHOLE_PIXELS = 1024 * 1024
 """Pictures up to this many pixels are decoded whole where memory allows; larger ones in tiles, so as to take turns."""
@@ -80,12 +80,14 @@ class Bench:
         where: Device,
         budget: int,
         families: Registry[FamilySpec],
-        loading: Loading = lambda name, size: None,
+        loading: Loading = lambda name, done, total: None,
+        kept: ConvertedWeights | None = None,
     ) -> None:
         self.where = where
         self.budget = budget
         self._families = families
         self._loading = loading
+        self._kept = kept
         self._residents: dict[str, _Resident] = {}
         self._loras: dict[str, LoraFile] = {}
 
@@ -159,13 +161,16 @@ class Bench:
     def _load(self, key: str, model: FileRef, family: str, component: str) -> _Resident:
         check(model)
         code = attribute(self._families.get(family).code)
-        opened: Family = code(model.path, self.where.dtype, self.where.device, self.where.channels_last)
+        progress = Progress(f"{model.name}/{component}", self._loading)
+        reading = Reading(progress, self._kept)
+        opened: Family = code(model.path, self.where.dtype, self.where.device, self.where.channels_last, reading)
         wanted = opened.size(component)
         self._make_room(f"The {component} of {model.name}", wanted)
-        self._loading(f"{model.name}/{component}", wanted)
+        progress.begin(wanted)
         began = time.perf_counter()
         value: Any = {"network": opened.network, "text": opened.text, "vae": opened.autoencoder}[component]()
         host = AdapterHost(value.module) if component != "vae" else None
+        progress.end()
         resident = _Resident(key, value, value.bytes, time.perf_counter() - began, host)
         self._residents[key] = resident
         return resident

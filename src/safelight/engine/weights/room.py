@@ -54,9 +54,9 @@ class Plot:
     @cached_property
     def bytes(self) -> int:
         """Bytes of the block."""
-        last = next(reversed(self.shapes), None)
-        if last is None:
+        if not self.shapes:
             return 0
+        *_, last = self.shapes
         size = math.prod(self.shapes[last]) * self.placing.dtype.itemsize
         return self.offsets[last] + -(-size // ALIGNMENT) * ALIGNMENT
 
