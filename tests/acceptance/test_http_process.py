@@ -21,9 +21,10 @@ JOB = {"operation": "image.generate", "prompt": "a lighthouse", "width": 64, "he
 
 
 @contextlib.contextmanager
-def started(home, **server):
-    """A server process on `home` once it listens: (process, address, seconds it took)."""
+def started(home, *, sections=None, **server):
+    """A server process on `home` once it listens: (process, address, seconds it took). `sections`: more settings."""
     values = {"storage": {"home": str(home)}, "server": {"port": 0, **server}, "jobs": {"heartbeat_s": 0.2}}
+    values |= sections or {}
     home.mkdir(exist_ok=True)
     began = time.monotonic()
     with (home / "out.log").open("ab") as out:

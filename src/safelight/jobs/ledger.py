@@ -184,9 +184,9 @@ class Ledger(Store, ABC):
         """See Store."""
         return await self.read(lambda rows: acts.upload(rows, upload_id, owner))
 
-    async def undelivered(self) -> list[Delivery]:
+    async def undelivered(self, after: int = 0) -> list[Delivery]:
         """See Store."""
-        return await self.read(lambda rows: rows.undelivered())
+        return await self.read(lambda rows: rows.undelivered(after))
 
     async def tried(self, delivery: Delivery, state: DeliveryState, said: str = "") -> Delivery:
         """See Store."""

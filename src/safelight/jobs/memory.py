@@ -220,9 +220,10 @@ class MemoryRows:
         """See Rows."""
         return self.outbox.get(sequence)
 
-    def undelivered(self) -> list[Delivery]:
+    def undelivered(self, after: int) -> list[Delivery]:
         """See Rows."""
-        return [each for each in self.outbox.values() if each.state is DeliveryState.PENDING]
+        pending = (each for each in self.outbox.values() if each.state is DeliveryState.PENDING)
+        return [each for each in pending if each.event.sequence > after]
 
     def save_delivery(self, delivery: Delivery) -> None:
         """See Rows."""

@@ -168,7 +168,7 @@ class Rows(Protocol):
         """That of the event of this sequence."""
         ...
 
-    def undelivered(self) -> list[Delivery]:
+    def undelivered(self, after: int) -> list[Delivery]:
         """See Store.undelivered."""
         ...
 

@@ -41,6 +41,11 @@ from safelight.server.services import Services
 from safelight.server.single import FolderLock
 from safelight.server.submissions import Submissions
 from safelight.server.tidying import Tidying, retention_of
+from safelight.server.webhooks.addresses import Addresses
+from safelight.server.webhooks.outbox import Outbox
+from safelight.server.webhooks.sender import Sender
+from safelight.server.webhooks.signature import secret_of
+from safelight.server.webhooks.wishes import Desk
 from safelight.settings import InvalidSettings, Origin, SettingFault, Settings
 from safelight.workers.files import FilesPool
 from safelight.workers.handle import Launcher
@@ -110,9 +115,11 @@ def build(
     launcher = launcher or LocalLauncher(home)
     dispatch = Dispatch(store, hub, launcher, worker_specs(settings), settings=settings, operations=contract.table)
     pictures = Pictures(store, files, folders.uploads, folders.artifacts, folders.thumbnails)
+    addresses = Addresses(settings.webhooks.networks)
     submissions = Submissions(
         store=store, contract=contract, tables=tables, catalog=catalog, pictures=pictures,
         worker_names=dispatch.names, max_queued=settings.jobs.max_queued,
+        webhooks=Desk(settings.webhooks.enabled, addresses),
     )  # fmt: skip
     submissions.accepted = dispatch.wake
     lock = FolderLock(home)
@@ -125,7 +132,8 @@ def build(
         submissions=submissions, control=dispatch, artifact_file=folders.artifacts.path, token=lock.token,
         stop=stop, started_at=time.time(),
     )  # fmt: skip
-    parts = Parts(lock, store, hub, catalog, hashes, files, folders, retention_of(settings), launcher, dispatch)
+    parts = Parts(lock, store, hub, catalog, hashes, files, folders, retention_of(settings), launcher, dispatch,
+                  addresses)  # fmt: skip
     web = _web(services, lambda web: parts.running(app))
     app = App(settings, web, services, lock)
     return app
@@ -145,11 +153,20 @@ class Parts:
     retention: Retention
     launcher: Launcher
     dispatch: Dispatch
+    addresses: Addresses
 
     def _first_look(self) -> None:
         """Ask for the default model; where there is none, requests without a name will be told so."""
         with contextlib.suppress(InvalidRequest):
             self.catalog.model(None)
+
+    def _outbox(self, settings: Settings) -> Outbox:
+        """The outbox of webhooks, begun."""
+        webhooks = settings.webhooks
+        secret = secret_of(settings.storage.home)
+        outbox = Outbox(self.store, Sender(self.addresses, secret, webhooks.timeout_s), webhooks)
+        outbox.begin()
+        return outbox
 
     @asynccontextmanager
     async def running(self, app: App) -> AsyncIterator[None]:
@@ -167,6 +184,8 @@ class Parts:
             stack.callback(first.cancel)
             tidying = await Tidying.begin(self.store, self.retention, self.folders)
             stack.push_async_callback(tidying.end)
+            if app.settings.webhooks.enabled:
+                stack.push_async_callback(self._outbox(app.settings).end)
             stack.push_async_callback(self.launcher.close)
             await self.dispatch.open()
             stack.push_async_callback(lambda: self.dispatch.close(app.grace_s))

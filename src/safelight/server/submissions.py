@@ -26,6 +26,7 @@ from safelight.jobs.records import Job, NewJob
 from safelight.jobs.store import Store
 from safelight.server.pictures import Pictures
 from safelight.server.problems import Stopping
+from safelight.server.webhooks.wishes import Desk, WebhookField
 from safelight.workflows.context import Catalog, Context
 
 PICTURE_FIELDS = ("image", "mask")
@@ -52,19 +53,23 @@ class Envelope(BaseModel):
     deadline_s: Annotated[
         float | None, Field(gt=0, le=1e9, description="give up if it still waits this many seconds from now")
     ] = None
+    webhook: Annotated[
+        WebhookField, Field(description="an https URL that is told of its end, or {url, events}; see webhooks.enabled")
+    ] = None
 
 
 class Submissions:
     """The desk where jobs are handed in. `worker_names`: ids and devices a job may be pinned to."""
 
     def __init__(self, *, store: Store, contract: Contract, tables: Tables, catalog: Catalog, pictures: Pictures,
-                 worker_names: Callable[[], set[str]], max_queued: int) -> None:  # fmt: skip
+                 worker_names: Callable[[], set[str]], webhooks: Desk, max_queued: int) -> None:  # fmt: skip
         self._store = store
         self._contract = contract
         self._tables = tables
         self._catalog = catalog
         self._pictures = pictures
         self._worker_names = worker_names
+        self._webhooks = webhooks
         self._max_queued = max_queued
         self.accepted: Callable[[], None] = lambda: None
         self.open = True
@@ -108,8 +113,9 @@ class Submissions:
         # A repeat is the job that is there, also where it could not be resolved any more: its model may be gone.
         if (job_id or key) and (there := await self._store.repeated(new)) is not None:
             return there
+        webhook = await self._webhooks.take(envelope.webhook)
         resolved = await asyncio.to_thread(attribute(spec.resolve), asked, self._context(pictures))
-        new = replace(new, resolved=resolved.model_dump(mode="json"), **self._needs(resolved))
+        new = replace(new, resolved=resolved.model_dump(mode="json"), webhook=webhook, **self._needs(resolved))
         job, _ = await self._store.submit(new, self._max_queued)
         self.accepted()
         return job
@@ -136,6 +142,7 @@ class Submissions:
                 group=old.group,
                 worker=old.worker,
                 retry_of=old.id,
+                webhook=old.webhook,
                 **self._needs(resolved),
             ),
             self._max_queued,
@@ -164,6 +171,10 @@ class Submissions:
         if envelope.worker is not None and envelope.worker not in names:
             there = one_of(sorted(names)) or "none yet"
             faults.append(InvalidValue("worker", f"there is no worker {envelope.worker!r}", f"There are: {there}."))
+        try:
+            self._webhooks.check(envelope.webhook)
+        except InvalidRequest as error:
+            faults += error.errors
         try:
             request = self._contract.parse(inside)
         except InvalidRequest as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["bool", "int", "float", "text", "choice", "folder", "folders", "modules"]
+Kind = Literal["bool", "int", "float", "text", "choice", "folder", "folders", "modules", "networks"]
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -65,7 +66,8 @@ class Setting:
         if self.kind == "choice":
             return f"one of {', '.join(self.choices)}"
         words = {"bool": "true or false", "folder": "a folder", "folders": "a list of folders", "text": "a text"}
-        words["modules"] = "a list of modules such as package.module"
+        words |= {"modules": "a list of modules such as package.module", "networks": "a list of networks such as "
+                  "192.168.1.0/24 or fd00::/8"}  # fmt: skip
         return self.form or words[self.kind]
 
     @property
@@ -89,6 +91,8 @@ class Setting:
             return tuple(_folder(each, beside) for each in value)
         if self.kind == "modules" and isinstance(value, list) and all(_is_module(each) for each in value):
             return tuple(value)
+        if self.kind == "networks" and isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return tuple(ipaddress.ip_network(each, strict=False) for each in value)
         if self.kind == "choice" and isinstance(value, str) and value in self.choices:
             return value
         if self.kind == "text" and isinstance(value, str) and re.fullmatch(self.pattern or r".+", value):
@@ -98,7 +102,7 @@ class Setting:
     def read_text(self, text: str, beside: Path) -> Any:
         """The value that a variable or `--set` says; ValueError where it is not allowed.
 
-        Folders are separated as in PATH, modules by commas; or written as a list in TOML.
+        Folders are separated as in PATH, modules and networks by commas; or written as a list in TOML.
         """
         if self.kind in ("int", "float"):
             return self.read(int(text) if re.fullmatch(r"\s*[+-]?\d+\s*", text) else float(text), beside)
@@ -108,9 +112,9 @@ class Setting:
             listed = text.lstrip().startswith("[")
             folders = tomllib.loads(f"folders = {text}")["folders"] if listed else text.split(os.pathsep)
             return self.read(folders if listed else [each for each in folders if each], beside)
-        if self.kind == "modules":
+        if self.kind in ("modules", "networks"):
             listed = text.lstrip().startswith("[")
-            named = tomllib.loads(f"modules = {text}")["modules"] if listed else text.split(",")
+            named = tomllib.loads(f"named = {text}")["named"] if listed else text.replace(" ", "").split(",")
             return self.read([each for each in named if each != ""], beside)
         return self.read(text, beside)
 

@@ -11,12 +11,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from safelight.settings.faults import Origin
 from safelight.settings.fields import Kind, Setting, setting
+
+Network = IPv4Network | IPv6Network
 
 _GIB = 1 << 20
 """More GiB than any machine has."""
@@ -54,13 +57,6 @@ class StorageSettings:
     )
     retention_gib: float = setting(
         0.0, "artifacts may take this much; the oldest go first", limits=(0.001, _GIB), zero="no limit"
-    )
-    converted_gib: float = setting(
-        20.0,
-        "weights that are computed with in another precision than they are stored in are kept converted in "
-        "cache/weights, of this much together; those used longest ago go first",
-        limits=(0.001, _GIB),
-        zero="none are kept",
     )
     bin_days: float = setting(
         7.0, "what lies in the bin this long is removed for good", limits=(0.001, 36_500), zero="only with its job"
@@ -130,6 +126,22 @@ class ExtensionSettings:
 
 
 @dataclass(frozen=True)
+class WebhookSettings:
+    """Telling other programs of a job's events over HTTP."""
+
+    enabled: bool = setting(False, "jobs may name an address that is told of their events")
+    networks: tuple[Network, ...] = setting(
+        (), "networks that webhooks may lead to although they are not public; there http is allowed too"
+    )
+    timeout_s: float = setting(10.0, "an address must have answered by then", limits=(0.1, 120))
+    max_tries: int = setting(16, "after so many failed tries an event is given up", limits=(1, 100))
+    first_retry_s: float = setting(
+        5.0, "the second try comes after this long; each later pause is twice as long, up to an hour",
+        limits=(0.05, 3600),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """The log, written to standard error."""
 
@@ -152,6 +164,7 @@ class Settings:
     devices: DeviceSettings = DeviceSettings()
     performance: PerformanceSettings = PerformanceSettings()
     extensions: ExtensionSettings = ExtensionSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     log: LogSettings = LogSettings()
     environment: str = "development"
     origins: Mapping[str, Origin] = field(default_factory=lambda: MappingProxyType({}), compare=False)
@@ -192,7 +205,7 @@ def plain(value: Any) -> Any:
     """A setting's value as JSON has it."""
     if isinstance(value, tuple):
         return [plain(each) for each in value]
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | Network) else value
 
 
 def _is_section(hint: Any) -> bool:
@@ -207,7 +220,7 @@ def _fields(owner: type[Any]) -> list[tuple[dataclasses.Field[Any], Any]]:
 def _setting(section: str, each: dataclasses.Field[Any], hint: Any) -> Setting:
     kinds: dict[Any, Kind] = {bool: "bool", int: "int", float: "float", str: "text", Path: "folder"}
     choices = get_args(hint) if get_origin(hint) is Literal else ()
-    lists: dict[Any, Kind] = {tuple[Path, ...]: "folders", tuple[str, ...]: "modules"}
+    lists: dict[Any, Kind] = {tuple[Path, ...]: "folders", tuple[str, ...]: "modules", tuple[Network, ...]: "networks"}
     kind: Kind = "choice" if choices else (kinds | lists)[hint]
     missing = each.default is dataclasses.MISSING
     default = each.default_factory if missing else each.default

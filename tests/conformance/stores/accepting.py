@@ -10,7 +10,10 @@ from pathlib import Path
 from tests.conformance.stores.making import new_job
 
 from safelight.core.events import EventKind
+from safelight.jobs.records import Webhook
 from safelight.jobs.sqlite.store import SqliteStore
+
+WEBHOOK = Webhook("https://example.org/hook", ("succeeded",))
 
 
 async def main(path: Path) -> None:
@@ -19,7 +22,7 @@ async def main(path: Path) -> None:
 
     async def client(n: int) -> None:
         while True:
-            job, _ = await store.submit(new_job(f"client {n}", owner=f"o{n}"))
+            job, _ = await store.submit(new_job(f"client {n}", owner=f"o{n}", webhook=WEBHOOK))
             os.write(1, f"submitted {job.id}\n".encode())
             if n % 2:
                 await store.claim(job.id, "w0", 10.0)

@@ -57,5 +57,7 @@ async def test_nothing_accepted_is_lost_by_sigkill(tmp_path: Path) -> None:
             numbers = [event.number for event in await store.events(job.id)]
             assert numbers == list(range(1, len(numbers) + 1))
             assert numbers
+        told_of = {delivery.event.job_id for delivery in await store.undelivered()}
+        assert told_of == {job.id for job in jobs.values() if job.state is JobState.SUCCEEDED}
         await store.close()
     assert len(said) >= ANSWERS * ROUNDS

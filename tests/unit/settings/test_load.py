@@ -228,6 +228,7 @@ def outside(setting: Setting) -> list[object]:
         "folder": ["", 1],
         "folders": ["x", [1], [""], 1],
         "modules": ["x", [1], ["a b"], 1],
+        "networks": ["10.0.0.0/8", [1], ["10.0.0.0/33"], ["home"], [""], 1],
     }[setting.kind]
 
 
@@ -242,6 +243,7 @@ def inside(setting: Setting) -> list[object]:
         "folder": ["/data"],
         "folders": [[], ["/a", "/b"]],
         "modules": [[], ["a.b", "c"]],
+        "networks": [[], ["10.0.0.0/8", "fd00::/8"]],
     }[setting.kind]
 
 
@@ -279,8 +281,19 @@ def test_truth_is_written_in_many_ways():
         flag.read_text("maybe", Path())
 
 
+def test_networks_are_read_as_lists_and_as_text():
+    expected = ["192.168.1.0/24", "::1/128"]
+    assert (
+        settings_of({"webhooks": {"networks": ["192.168.1.7/24", "::1"]}}).values()["webhooks"]["networks"] == expected
+    )
+    for text in ("192.168.1.7/24, ::1", '["192.168.1.7/24", "::1"]'):
+        settings = load_settings(environ={"SAFELIGHT_WEBHOOKS_NETWORKS": text})
+        assert settings.values()["webhooks"]["networks"] == expected
+
+
 def test_values_travel_as_json():
-    settings = load_settings(environ={}, overrides=["models.folders=/a:/b", "jobs.lease_s=9"])
+    overrides = ["models.folders=/a:/b", "jobs.lease_s=9", "webhooks.networks=10.0.0.0/8"]
+    settings = load_settings(environ={}, overrides=overrides)
     assert settings_of(json.loads(json.dumps(settings.values())), settings.environment) == settings
 
 

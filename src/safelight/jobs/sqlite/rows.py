@@ -234,9 +234,9 @@ class SqliteRows:
         """See Rows."""
         return next(iter(self._deliveries(sql.DELIVERY, (sequence,))), None)
 
-    def undelivered(self) -> list[Delivery]:
+    def undelivered(self, after: int) -> list[Delivery]:
         """See Rows."""
-        return list(self._deliveries(sql.UNDELIVERED, ()))
+        return list(self._deliveries(sql.UNDELIVERED, (after,)))
 
     def save_delivery(self, delivery: Delivery) -> None:
         """See Rows."""

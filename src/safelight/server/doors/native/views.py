@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from safelight.core.states import AttemptEnd, JobState
-from safelight.jobs.records import Artifact, Job, Upload
+from safelight.jobs.records import Artifact, DeliveryState, Job, Upload
 
 
 class FaultView(BaseModel):
@@ -72,6 +72,26 @@ class AttemptView(BaseModel):
     trace: str
 
 
+class DeliveryView(BaseModel):
+    """An event that the job's webhook is to hear of. `said`: how the last try failed."""
+
+    id: str
+    event: str
+    number: int
+    state: DeliveryState
+    tries: int
+    tried_at: float | None
+    said: str
+
+
+class WebhookView(BaseModel):
+    """Whom a job tells of its events, and what became of that."""
+
+    url: str
+    events: list[str]
+    deliveries: list[DeliveryView]
+
+
 class JobView(BaseModel):
     """The durable record of a job. `request`: as asked; `resolved`: complete, with the seed that is used."""
 
@@ -103,13 +123,14 @@ class JobView(BaseModel):
     plan: dict[str, Any] | None = Field(description="how a deterministic job computes, from its first attempt on")
     attempts: list[AttemptView]
     artifacts: list[ArtifactView]
+    webhook: WebhookView | None
     binned: list[ArtifactView] = Field(description="those of its artifacts that lie in the bin")
     url: str
     stream_url: str
 
 
 class JobPage(BaseModel):
-    """Jobs, newest first, without attempts and artifacts. `next`: what to give as `before` for the next page."""
+    """Jobs, newest first, without attempts, artifacts and deliveries. `next`: give it as `before` for the next page."""
 
     jobs: list[JobView]
     next: str | None
@@ -210,10 +231,29 @@ def job_view(job: Job) -> JobView:
         plan=job.plan,
         attempts=[AttemptView.model_validate(each, from_attributes=True) for each in job.attempts],
         artifacts=[artifact_view(each) for each in job.artifacts if each.binned_at is None],
+        webhook=_webhook_view(job),
         binned=[artifact_view(each) for each in job.artifacts if each.binned_at is not None],
         url=url,
         stream_url=f"{url}/stream",
     )
+
+
+def _webhook_view(job: Job) -> WebhookView | None:
+    if job.webhook is None:
+        return None
+    deliveries = [
+        DeliveryView(
+            id=each.id,
+            event=each.event.kind.value,
+            number=each.event.number,
+            state=each.state,
+            tries=each.tries,
+            tried_at=each.tried_at,
+            said=each.said,
+        )
+        for each in job.deliveries
+    ]
+    return WebhookView(url=job.webhook.url, events=list(job.webhook.events), deliveries=deliveries)
 
 
 def timings(job: Job) -> dict[str, float]:

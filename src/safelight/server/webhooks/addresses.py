@@ -1,0 +1,94 @@
+"""Where a URL that a client gave may lead: to public addresses, and to the networks that the settings name.
+
+Otherwise whoever may hand in jobs could make the server speak to what only it can reach (a cloud's metadata service, a
+router, a database on this machine). What is checked are the addresses that a name stands for, and the connection is
+then made to one of these and not to the name: a name may stand for another address a moment later (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import IPv4Address, IPv6Address
+
+import httpx
+
+from safelight.core.names import one_of
+from safelight.errors import InvalidRequest, InvalidValue
+from safelight.settings.table import Network
+
+Address = IPv4Address | IPv6Address
+Resolve = Callable[[str, int], Awaitable[list[Address]]]
+"""(host, port) -> the addresses it stands for. OSError or UnicodeError where there are none."""
+
+MAX_URL = 2000
+RESOLVE_S = 5.0
+
+
+async def resolved(host: str, port: int) -> list[Address]:
+    """What the system says: DNS, the hosts file, and every way to write an address (127.1, 0x7f000001)."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found))
+
+
+def is_public(address: Address) -> bool:
+    """Whether the address is one of the public internet. What carries another address inside (IPv4-mapped, 6to4,
+    Teredo, NAT64) never is: it may lead to a private one."""
+    if isinstance(address, IPv6Address) and (address.ipv4_mapped or address.sixtofour or address.teredo):
+        return False
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+
+
+class Addresses:
+    """The addresses that a webhook may lead to. `networks`: allowed although not public; there http is allowed too."""
+
+    def __init__(self, networks: Sequence[Network], resolve: Resolve = resolved) -> None:
+        self._networks = tuple(networks)
+        self._resolve = resolve
+
+    def parsed(self, text: str) -> httpx.URL:
+        """The URL, checked for its form; InvalidRequest."""
+        try:
+            url = httpx.URL(text)
+        except httpx.InvalidURL as error:
+            raise _refused(f"{text[:200]!r} is no URL: {error}", "Give one like https://example.org/hook.") from None
+        if len(text) > MAX_URL:
+            raise _refused(f"it has {len(text)} characters", f"At most {MAX_URL} are allowed.")
+        if url.scheme not in ("https", "http") or not url.raw_host:
+            raise _refused(f"{text[:200]!r} is no https URL", "Give one like https://example.org/hook.")
+        if url.userinfo:
+            raise _refused(
+                "it has a user name or password in it", "Put a secret into the path, or check the signature."
+            )
+        if url.port is not None and not 0 < url.port < 65536:
+            raise _refused(f"there is no port {url.port}", "Give one from 1 to 65535.")
+        return url
+
+    async def of(self, url: httpx.URL) -> list[Address]:
+        """The addresses that `url` leads to, in the order to try them; InvalidRequest unless all are allowed."""
+        host = url.raw_host.decode("ascii")
+        try:
+            async with asyncio.timeout(RESOLVE_S):
+                found = await self._resolve(host, url.port or (443 if url.scheme == "https" else 80))
+        except (OSError, UnicodeError, ValueError) as error:  # TimeoutError is an OSError
+            said = str(error) or f"no answer within {RESOLVE_S:g} s"
+            raise _refused(
+                f"the host {host!r} is not found: {said}", "Check its name, and this server's DNS."
+            ) from None
+        inside = [each for each in found if self._is_listed(each)]
+        if not found or any(each not in inside and not is_public(each) for each in found):
+            where = one_of(str(each) for each in found) or "nothing"
+            hint = "Give a public address, or let the server's owner add the network to webhooks.networks."
+            raise _refused(f"the host {host!r} leads to {where}, which is not public", hint)
+        if url.scheme == "http" and len(inside) < len(found):
+            raise _refused("it is not encrypted", "Use https; http is for the networks in webhooks.networks alone.")
+        return found
+
+    def _is_listed(self, address: Address) -> bool:
+        return any(address in network for network in self._networks if network.version == address.version)
+
+
+def _refused(message: str, hint: str) -> InvalidRequest:
+    return InvalidRequest(InvalidValue("webhook.url", message, hint))
