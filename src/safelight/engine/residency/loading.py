@@ -13,7 +13,7 @@ EVERY_BYTES = 64 << 20
 
 
 class Progress:
-    """How far the reading of a component is: told at its begin and end, and every `EVERY_S` seconds or `EVERY_BYTES`."""
+    """How far the reading of a component is: told at its begin and end, every `EVERY_S` seconds or `EVERY_BYTES`."""
 
     def __init__(self, name: str, tell: Loading) -> None:
         self._name, self._tell = name, tell
