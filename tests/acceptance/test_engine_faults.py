@@ -94,13 +94,3 @@ def test_a_network_that_fails_for_one_fails_for_no_one_else(studio: Studio, monk
     assert (end, error["kind"]) == ("error", "TypeError") and "poison" in error["trace"]
     assert {job for job, _ in studio.told.results} == {"sound0", "sound1", "sound2"}
     assert max(width for _, width in studio.told.passes) >= 6
-
-
-def test_a_deterministic_picture_is_tiled_by_its_size_alone(studio: Studio) -> None:
-    bench = studio.loop.bench
-    bench.budget = bench.bytes + 1
-    assert bench.tile(512 * 512, "sd1", deterministic=False) > 0
-    assert bench.tile(512 * 512, "sd1", deterministic=True) == 0
-    bench.budget = 1 << 50
-    assert bench.tile(512 * 512, "sd1", deterministic=False) == 0
-    assert bench.tile(2048 * 1024, "sd1", deterministic=True) == bench.tile(2048 * 1024, "sd1", deterministic=False) > 0

@@ -185,7 +185,7 @@ def test_large_pictures_are_decoded_in_tiles_without_seams(tmp_path: Path, monke
     whole = Studio(tmp_path / "whole")
     plain = whole.draw("picture", **body)
     whole.loop.stop()
-    monkeypatch.setattr("safelight.engine.residency.bench.WHOLE_PIXELS", 0)
+    monkeypatch.setattr("safelight.placement.ladder.WHOLE_PIXELS", 0)
     tiled = Studio(tmp_path / "tiled")
     difference = tiled.draw("picture", **body) - plain
     tiled.loop.stop()

@@ -41,7 +41,8 @@ class FamilySpec:
 
     `latent_channels`, `factor` (pixels per latent pixel), `grid` (sides must be a multiple, in pixels); `native`
     (width, height in pixels); `prediction` unless the file says otherwise: eps, v, flow, x0; `path`: ve or flow;
-    `bytes_per_pixel`: rough working memory of a decode, before it is measured.
+    `bytes_per_pixel`, `pass_bytes_per_pixel`: rough working memory of a decode, and of a row of a pass, before they
+    are measured.
     """
 
     id: str
@@ -61,6 +62,7 @@ class FamilySpec:
     code: str
     text_encoders: tuple[str, ...] = ("clip_l",)
     bytes_per_pixel: int = 2400
+    pass_bytes_per_pixel: int = 700
     folders: tuple[FolderFingerprint, ...] = ()
     id_aliases: tuple[str, ...] = ()
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from safelight.engine.evaluation import Evaluation
+from safelight.engine.residency import memory
 from safelight.placement.profiles import PassKey, Profiles
 
 
@@ -30,6 +32,26 @@ Outcome = Tensor | Exception
 """The clean latent [C, H, W], or why that row has none."""
 
 
+class Room(Protocol):
+    """Bytes for passes (engine.residency.passes)."""
+
+    def rows(self, evaluation: Evaluation, key: PassKey, most: int) -> int:
+        """How many of `most` rows of this kind the next pass may have; at least 1."""
+        ...
+
+    def run(self, evaluations: Sequence[Evaluation], key: PassKey, forward: Callable[[], Tensor]) -> Tensor:
+        """Do the pass; raises what it raises, and OutOfMemory where it is known not to fit."""
+        ...
+
+    def relieve(self) -> bool:
+        """After running out of memory: let go of what nobody uses. Whether that was anything."""
+        ...
+
+    def refused(self, evaluation: Evaluation, key: PassKey) -> Exception:
+        """Why a row that ran out of memory alone has no answer."""
+        ...
+
+
 class Batcher:
     """Chooses which evaluations share the next pass, and runs it."""
 
@@ -39,11 +61,13 @@ class Batcher:
         dtype: str,
         profiles: Profiles,
         measured: Callable[[PassKey, int, float], None] = lambda key, width, seconds: None,
+        room: Room | None = None,
     ) -> None:
         self.limit = limit
         self.dtype = dtype
         self.profiles = profiles
         self._measured = measured
+        self._room = room
 
     def choose(self, waiting: Sequence[Wanted]) -> list[Wanted]:
         """The rows of the next pass: of the group that has waited longest, as many as pay. Empty if none wait."""
@@ -54,7 +78,11 @@ class Batcher:
         group.sort(key=lambda wanted: (wanted.since, wanted.ticket))
         if first.evaluation.exclusive:
             return group
-        return group[: self.profiles.width(self.key(first.evaluation), len(group), self.limit)]
+        key = self.key(first.evaluation)
+        most = min(len(group), self.limit)
+        if self._room is not None:
+            most = self._room.rows(first.evaluation, key, most)
+        return group[: self.profiles.width(key, len(group), most)]
 
     def key(self, evaluation: Evaluation) -> PassKey:
         """What a pass of this evaluation is measured under."""
@@ -69,29 +97,37 @@ class Batcher:
         """One pass over rows of one group; where it fails, halves, down to the rows that cannot run alone. A pass of a
         deterministic picture is not halved: it fails whole."""
         evaluations = [wanted.evaluation for wanted in rows]
+        key = self.key(evaluations[0])
         began = time.perf_counter()
-        clean = attempt(evaluations)
+        clean = self._attempt(evaluations, key)
+        if _ran_out(clean) and self._room is not None:
+            clean = self._room.refused(evaluations[0], key)  # the trace went, which held what the pass had allocated
+            if self._room.relieve() and not _ran_out(again := self._attempt(evaluations, key)):
+                clean = again
         if isinstance(clean, Exception):
             if len(rows) == 1 or evaluations[0].exclusive:  # another width would give a planned picture other last bits
                 return [clean] * len(rows)
             half = len(rows) // 2
-            del clean  # its trace holds what the pass had allocated
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            del clean
+            memory.relieve(evaluations[0].x.device)
             return [*self.run(rows[:half]), *self.run(rows[half:])]
         seconds = time.perf_counter() - began
-        key = self.key(evaluations[0])
         self.profiles.observe(key, len(rows), seconds)
         self._measured(key, len(rows), seconds)
         return [row.clone() for row in clean]  # a view would keep the whole batch alive
 
+    def _attempt(self, evaluations: Sequence[Evaluation], key: PassKey) -> Tensor | Exception:
+        """The pass's clean latents, or what it raised: a network may fail in any way, and that costs nobody else."""
+        try:
+            if self._room is None:
+                return forward(evaluations)
+            return self._room.run(evaluations, key, lambda: forward(evaluations))
+        except Exception as error:  # noqa: BLE001 - recorded as the outcome of the rows
+            return error
 
-def attempt(evaluations: Sequence[Evaluation]) -> Tensor | Exception:
-    """The pass's clean latents, or what it raised: a network may fail in any way, and that costs nobody else."""
-    try:
-        return forward(evaluations)
-    except Exception as error:  # noqa: BLE001 - recorded as the outcome of the rows
-        return error
+
+def _ran_out(clean: Tensor | Exception) -> bool:
+    return isinstance(clean, Exception) and memory.ran_out(clean)
 
 
 def forward(evaluations: Sequence[Evaluation]) -> Tensor:

@@ -6,9 +6,8 @@ import errno
 import traceback
 from dataclasses import dataclass
 
-import torch
-
 from safelight.core.states import AttemptEnd
+from safelight.engine.residency import memory
 from safelight.errors import NoRoomNow, OutOfMemory, SafelightError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
@@ -46,14 +45,7 @@ def judge(error: Exception, alone: bool) -> Failure | Wait:
         return Failure(AttemptEnd.REFUSED, error.kind, error.message, error.hint)
     if isinstance(error, OSError) and error.errno in FULL:
         return Wait(f"Nothing can be written: {error}.")
-    if ran_out_of_memory(error):
-        hint = "Ask for a smaller picture or batch, or raise devices.memory_gib."
+    if memory.ran_out(error):
+        hint = "Ask for a smaller picture or batch, or raise devices.memory_hard_gib."
         return Failure(AttemptEnd.REFUSED, OutOfMemory.kind, f"The device ran out of memory: {error}", hint)
     return Failure(AttemptEnd.ERROR, type(error).__name__, str(error), trace="".join(traceback.format_exception(error)))
-
-
-def ran_out_of_memory(error: Exception) -> bool:
-    """Whether torch could not allocate: a class of its own on GPUs, words on the CPU."""
-    words = str(error).casefold()
-    told = "not enough memory" in words or "can't allocate memory" in words
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and told)

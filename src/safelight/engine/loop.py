@@ -29,6 +29,7 @@ from safelight.engine.plans import arithmetic, own_plan
 from safelight.engine.reporter import Reporter
 from safelight.engine.residency import memory
 from safelight.engine.residency.bench import Bench
+from safelight.engine.residency.passes import PassRoom
 from safelight.engine.results import Stored
 from safelight.engine.task import Task
 from safelight.engine.weights.converted import ConvertedWeights
@@ -76,7 +77,8 @@ class Loop:
         self.plan = own_plan(where)
         budget = memory.budget(where.device, options.memory_gib)
         self.bench = Bench(where, budget, tables.families, self._loading, _kept(options))
-        self.batcher = Batcher(options.max_batch, where.dtype_name, Profiles(), self._measured)
+        room = PassRoom(self.bench)
+        self.batcher = Batcher(options.max_batch, where.dtype_name, Profiles(), self._measured, room)
         self._reporter = reporter
         self._began_with = memory.held(where.device)
         self._jobs: dict[tuple[str, int], OpenJob] = {}

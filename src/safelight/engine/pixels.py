@@ -53,10 +53,23 @@ def to_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
+STRIP = 256
+"""Rows of a picture that are turned into bytes at a time, so that a large one is never in memory several times."""
+
+
 def to_bytes(pixels: Tensor) -> Tensor:
     """fp32 [3, H, W] in -1..1 -> uint8 [H, W, 3], rounded."""
-    scaled = (pixels.float() * 0.5 + 0.5).clamp(0, 1) * 255
-    return scaled.round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu()
+    done = torch.empty(*pixels.shape[-2:], pixels.shape[0], dtype=torch.uint8)
+    for top in range(0, pixels.shape[-2], STRIP):
+        scaled = (pixels[:, top : top + STRIP].float() * 0.5 + 0.5).clamp(0, 1) * 255
+        done[top : top + STRIP] = scaled.round().to(torch.uint8).permute(1, 2, 0)
+    return done
+
+
+def finite(pixels: Tensor) -> bool:
+    """Whether every number of [3, H, W] is one."""
+    strips = (pixels[:, top : top + STRIP] for top in range(0, pixels.shape[-2], STRIP))
+    return all(bool(torch.isfinite(strip).all()) for strip in strips)
 
 
 def to_image(pixels: Tensor) -> Image.Image:

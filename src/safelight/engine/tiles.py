@@ -11,9 +11,6 @@ from collections.abc import Callable, Generator, Iterator
 import torch
 from torch import Tensor
 
-TILE = 512
-"""Side of a tile in pixels."""
-
 OVERLAP = 128
 """Pixels that neighbouring tiles share."""
 
@@ -28,22 +25,25 @@ def tiled(
     up, down = ratio
     height, width = whole.shape[-2:]
     total: Tensor | None = None
-    weights = torch.zeros(1, height * up // down, width * up // down, device=whole.device)
+    weights_y, weights_x = torch.zeros(height * up // down, 1), torch.zeros(width * up // down)
     for top, bottom in spans(height, tile, overlap):
         for left, right in spans(width, tile, overlap):
             part = turn(whole[None, :, top:bottom, left:right])[0]
             rows = slice(top * up // down, bottom * up // down)
             columns = slice(left * up // down, right * up // down)
-            ramp_y = ramp(rows.stop - rows.start, overlap * up // down, top > 0, bottom < height)
+            ramp_y = ramp(rows.stop - rows.start, overlap * up // down, top > 0, bottom < height)[:, None]
             ramp_x = ramp(columns.stop - columns.start, overlap * up // down, left > 0, right < width)
-            weight = (ramp_y[:, None] * ramp_x[None, :]).to(whole.device)
             if total is None:
-                total = torch.zeros(part.shape[0], *weights.shape[1:], device=whole.device)
-            total[:, rows, columns] += part * weight
-            weights[:, rows, columns] += weight
+                total = torch.zeros(part.shape[0], len(weights_y), len(weights_x), device=whole.device)
+            total[:, rows, columns] += part * (ramp_y * ramp_x).to(whole.device)
+            # the tiles are a grid, so that the sum of their weights is a product of one sum an axis
+            if left == 0:
+                weights_y[rows] += ramp_y
+            if top == 0:
+                weights_x[columns] += ramp_x
             yield
     assert total is not None, "a picture has at least one tile"
-    return total / weights
+    return total.div_(weights_y.to(whole.device)).div_(weights_x.to(whole.device))
 
 
 def spans(length: int, tile: int, overlap: int) -> Iterator[tuple[int, int]]:

@@ -98,6 +98,15 @@ class Autoencoder(Protocol):
     """A loaded autoencoder. Pixels are fp32 in -1..1; latents are scaled as the network expects them."""
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        ...
+
+    def widen(self) -> None:
+        """Compute in fp32 from now on: in fewer bits it gave numbers that are not finite."""
+        ...
+
+    @property
     def factor(self) -> int:
         """Pixels per latent pixel, each way."""
         ...

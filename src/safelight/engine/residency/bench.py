@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -23,17 +23,15 @@ from safelight.core.stages import AdapterUse, NetworkUse
 from safelight.engine.adapters.host import AdapterHost
 from safelight.engine.device import Device
 from safelight.engine.families.family import Autoencoder, Family, Network, TextEncoder
-from safelight.engine.residency.loading import Loading, Progress
+from safelight.engine.residency import memory
 from safelight.engine.residency.lent import LentAutoencoder, LentNetwork, LentText, Row
-from safelight.engine.tiles import TILE
+from safelight.engine.residency.loading import Loading, Progress
+from safelight.engine.residency.working import Working
 from safelight.engine.weights.converted import ConvertedWeights
 from safelight.engine.weights.lora import LoraFile, read_lora
 from safelight.engine.weights.reading import Reading
 from safelight.errors import NoRoomNow, OutOfMemory
-from safelight.placement.plan import Evictions, Held, plan, recent
-
-WHOLE_PIXELS = 1024 * 1024
-"""Pictures up to this many pixels are decoded whole where memory allows; larger ones in tiles, so as to take turns."""
+from safelight.placement.plan import Fit, Form, Held, Need, plan, recent
 
 LORAS_KEPT = 32
 ADAPTERS_KEPT = 8
@@ -90,6 +88,8 @@ class Bench:
         self._kept = kept
         self._residents: dict[str, _Resident] = {}
         self._loras: dict[str, LoraFile] = {}
+        self._wide: set[str] = set()
+        self.working = Working(self)
 
     @property
     def device(self) -> torch.device:
@@ -104,18 +104,11 @@ class Bench:
     @property
     def bytes(self) -> int:
         """Bytes of all that is in memory, adapters included."""
-        return sum(resident.held().bytes for resident in list(self._residents.values()))
+        return sum(each.bytes for each in self.held())
 
-    def tile(self, pixels: int, family: str, deterministic: bool) -> int:
-        """Side of the tiles (in pixels) that a picture of so many pixels is decoded in; 0: whole.
-
-        By size, and by what is free; a deterministic picture by size alone, since tiles change last bits.
-        """
-        if pixels > WHOLE_PIXELS:
-            return TILE
-        spare = self.budget - self.bytes
-        fits = pixels * self._families.get(family).bytes_per_pixel <= spare
-        return 0 if fits or deterministic else TILE
+    def held(self) -> list[Held]:
+        """All that is in memory, as the plan sees it."""
+        return [resident.held() for resident in list(self._residents.values())]
 
     @contextmanager
     def network(self, use: NetworkUse) -> Iterator[LentNetwork]:
@@ -124,7 +117,10 @@ class Bench:
             self._lend(use.model, use.family, "network") as resident,
             self._hung(resident, use.adapters, "network") as (row, warnings),
         ):
-            yield LentNetwork(resident.key, cast(Network, resident.value), _host(resident), row, warnings)
+            kind = self._families.get(use.family)
+            yield LentNetwork(
+                resident.key, cast(Network, resident.value), _host(resident), row, warnings, use.model.name, kind
+            )
 
     @contextmanager
     def text(self, use: NetworkUse) -> Iterator[LentText]:
@@ -139,7 +135,21 @@ class Bench:
     def autoencoder(self, use: NetworkUse) -> Iterator[LentAutoencoder]:
         """An autoencoder. OutOfMemory where it cannot be had."""
         with self._lend(use.model, use.family, "vae") as resident:
+            if resident.key in self._wide:
+                self.widen(resident.key)
             yield LentAutoencoder(resident.key, cast(Autoencoder, resident.value))
+
+    def widen(self, key: str) -> bool:
+        """Let a lent autoencoder compute in fp32, now and whenever it is loaded again. False where it does already."""
+        resident = self._residents[key]
+        coder = cast(Autoencoder, resident.value)
+        if coder.dtype is torch.float32:
+            return False
+        self.make_room(Need.weights(f"{key} in fp32", resident.bytes * 4 // coder.dtype.itemsize - resident.bytes))
+        coder.widen()
+        resident.bytes = coder.bytes
+        self._wide.add(key)
+        return True
 
     def evict(self, key: str) -> None:
         """Let go of a component. ValueError while it is lent."""
@@ -150,13 +160,26 @@ class Bench:
     @contextmanager
     def _lend(self, model: FileRef, family: str, component: str) -> Iterator[_Resident]:
         key = f"{model.key}/{component}"
-        resident = self._residents.get(key) or self._load(key, model, family, component)
+        resident = self._residents.get(key) or self._loaded(key, model, family, component)
         resident.users += 1
         resident.touch()
         try:
             yield resident
         finally:
             resident.users -= 1
+
+    def _loaded(self, key: str, model: FileRef, family: str, component: str) -> _Resident:
+        """Load, and where memory runs out, once more with everything gone that nobody uses."""
+        for last in (False, True):
+            try:
+                return self._load(key, model, family, component)
+            except Exception as error:
+                if not memory.ran_out(error):
+                    raise
+            if not self.working.relieve() or last:
+                break
+        opened = Need.weights(f"Loading the {component} of {model.name}", model.size)
+        raise self.working.refused(opened)
 
     def _load(self, key: str, model: FileRef, family: str, component: str) -> _Resident:
         check(model)
@@ -165,7 +188,7 @@ class Bench:
         reading = Reading(progress, self._kept)
         opened: Family = code(model.path, self.where.dtype, self.where.device, self.where.channels_last, reading)
         wanted = opened.size(component)
-        self._make_room(f"The {component} of {model.name}", wanted)
+        self.make_room(Need.weights(f"The {component} of {model.name}", wanted))
         progress.begin(wanted)
         began = time.perf_counter()
         value: Any = {"network": opened.network, "text": opened.text, "vae": opened.autoencoder}[component]()
@@ -175,12 +198,15 @@ class Bench:
         self._residents[key] = resident
         return resident
 
-    def _make_room(self, what: str, wanted: int) -> None:
-        decided = plan(what, wanted, [resident.held() for resident in self._residents.values()], self.budget)
-        if not isinstance(decided, Evictions):
+    def make_room(self, need: Need) -> Form:
+        """The best form of `need` that fits, with what has to leave for it evicted. NoRoomNow or OutOfMemory in words
+        where none does."""
+        decided = plan(need, self.held(), self.budget)
+        if not isinstance(decided, Fit):
             raise (NoRoomNow if decided.ever else OutOfMemory)(decided.message, decided.hint)
-        for key in decided.keys:
+        for key in decided.evict:
             self.evict(key)
+        return decided.form
 
     @contextmanager
     def _hung(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from safelight.core.families import FamilySpec
 from safelight.engine.adapters.host import AdapterHost
 from safelight.engine.families.family import Autoencoder, Network, TextEncoder
 
@@ -15,13 +16,18 @@ Row = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True)
 class LentNetwork:
-    """A resident network. `key`: equal for the same weights, whatever the adapters: rows differ, the pass is one."""
+    """A resident network. `key`: equal for the same weights, whatever the adapters: rows differ, the pass is one.
+
+    `name`: of its model; `kind`: its family's facts, for a first guess of what a pass takes.
+    """
 
     key: str
     network: Network
     host: AdapterHost
     row: Row
     warnings: tuple[str, ...] = ()
+    name: str = ""
+    kind: FamilySpec | None = None
 
 
 class LentText:

@@ -1,12 +1,25 @@
-"""Memory readings: the only ones besides telemetry's."""
+"""Memory: its readings (the only ones besides telemetry's), its hard cap, and what running out of it looks like."""
 
 from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
 
 import psutil
 import torch
 
 CPU_SHARE = 0.6
 DEVICE_SHARE = 0.9
+
+HARD_SHARE = 1.25
+"""A worker with a budget may go beyond it by a quarter: estimates are not exact."""
+
+HARD_FREE_SHARE = 0.95
+"""A worker without one takes this much of what is free when it starts, and leaves the rest to others."""
+
+STACKS = 64 * 2**20
+"""Bytes beside weights and work: the stacks of threads, and Python's own."""
 
 
 def budget(device: torch.device, wanted_gib: float) -> int:
@@ -33,3 +46,97 @@ def rss() -> int:
 def held(device: torch.device) -> int:
     """Bytes this process holds on `device`: the most it has allocated on a GPU, what is resident on a CPU."""
     return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else rss()
+
+
+def cap(device: torch.device, hard_gib: float, wanted_gib: float) -> None:
+    """Keep this process to its hard cap on `device`: what lies beyond is refused by the system, as an error that the
+    job at fault can be told of, and no other process is starved. `hard_gib`: 0 = a share above `wanted_gib`, or of
+    what is free. For a worker's process alone: it cannot be lifted.
+
+    On a CPU the cap counts from what the process has now; only Linux has one (RLIMIT_DATA: private memory that can be
+    written, whether it is touched or not).
+    """
+    count = int(hard_gib * 2**30) or int(wanted_gib * 2**30 * HARD_SHARE) or int(free(device) * HARD_FREE_SHARE)
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(min(1.0, count / torch.cuda.mem_get_info(device)[1]), device)
+    if device.type != "cpu" or sys.platform != "linux":
+        return
+    import resource  # not on Windows
+
+    warm_up()
+    limit = _status("VmData") + count + STACKS
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def warm_up() -> None:
+    """Let this thread and the libraries make now what they make once: they do not live through running out of memory
+    while they do (oneDNN crashes, libgomp ends the process)."""
+    with torch.inference_mode():
+        torch.ones(1 << 16).exp_()
+        for dtype in (torch.float32, torch.bfloat16):
+            torch.conv2d(torch.ones(1, 8, 16, 16, dtype=dtype), torch.ones(8, 8, 3, 3, dtype=dtype))
+            torch.ones(16, 16, dtype=dtype) @ torch.ones(16, 16, dtype=dtype)
+
+
+def relieve(device: torch.device) -> None:
+    """Give back what the allocators keep for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        if trim is not None:
+            trim(0)
+
+
+class Watch:
+    """The most that is allocated beyond what is there at its start; `stop` says how much, None where nobody counts.
+
+    On a GPU exact. On Linux by the process's peak of resident memory, other threads' included.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._began: int | None = None
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._began = int(torch.cuda.memory_allocated(device))
+        elif device.type == "cpu" and sys.platform == "linux":
+            relieve(device)
+            self._began = _status("VmRSS") if _reset_peak() else None
+
+    def stop(self) -> int | None:
+        """Bytes at the peak, beyond those at the start."""
+        if self._began is None:
+            return None
+        cuda = self._device.type == "cuda"
+        peak = int(torch.cuda.max_memory_allocated(self._device)) if cuda else _status("VmHWM")
+        return max(0, peak - self._began)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether memory could not be allocated: a class of its own on GPUs, words on the CPU.
+
+    "could not create a primitive" is how oneDNN says that it had no memory for a kernel's code.
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = str(error).casefold()
+    told = ("not enough memory", "can't allocate memory", "could not create a primitive", "std::bad_alloc")
+    return isinstance(error, RuntimeError) and any(each in words for each in told)
+
+
+def _status(name: str) -> int:
+    """A count of this process in /proc, in bytes."""
+    with Path("/proc/self/status").open(encoding="ascii", errors="replace") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{name}:"))
+
+
+def _reset_peak() -> bool:
+    """Let the peak of resident memory (VmHWM) begin anew. False where the system does not let us."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True

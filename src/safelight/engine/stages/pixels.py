@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from safelight.core.stages import Composite, Decode, EncodePixels, ReadMask
+from safelight.core.events import EventKind
+from safelight.core.stages import Composite, Decode, EncodePixels, NetworkUse, ReadMask
 from safelight.engine import pixels as px
+from safelight.engine.residency.lent import LentAutoencoder
 from safelight.engine.results import Latent, Mask, Picture
 from safelight.engine.tiles import OVERLAP, tiled
-from safelight.engine.work import PIECE, Desk, Piece, Work
+from safelight.engine.work import PIECE, Desk, Notice, Piece, Work
+from safelight.placement.ladder import a_picture
+from safelight.placement.plan import Form
+
+WIDENED = "The autoencoder of {model} gave numbers that are not finite; it computes in fp32 from now on."
 
 
 def encode_pixels(stage: EncodePixels, desk: Desk) -> Work:
@@ -19,10 +26,7 @@ def encode_pixels(stage: EncodePixels, desk: Desk) -> Work:
     picture = px.to_tensor(px.read_picture(stage.image.path, stage.width, stage.height, stage.resize))
     picture = picture.to(desk.bench.device)
     with desk.bench.autoencoder(stage.model) as lent:
-        encoder = lent.autoencoder
-        tile = desk.bench.tile(stage.width * stage.height, stage.model.family, desk.deterministic)
-        encode = _piecewise(picture, encoder.encode, tile, OVERLAP, (1, encoder.factor))
-        latent = yield from encode
+        latent = yield from _coded(picture, "encode", stage.model, lent, desk)
     return Latent(latent)
 
 
@@ -34,21 +38,18 @@ def read_mask(stage: ReadMask, desk: Desk) -> Work:
 
 
 def decode(stage: Decode, desk: Desk) -> Work:
-    """Decode, whole or in tiles, and check that numbers came out. Result: Picture."""
+    """Decode, whole or in tiles, and once more in fp32 where no numbers came out. Result: Picture."""
     latent = desk.result(stage.latent)
     if not isinstance(latent, Latent):
         raise TypeError(f"Decode needs a latent, not a {type(latent).__name__}.")
     with desk.bench.autoencoder(stage.model) as lent:
-        decoder = lent.autoencoder
-        factor = decoder.factor
-        pixels_wanted = latent.x.shape[-1] * latent.x.shape[-2] * factor**2
-        tile = desk.bench.tile(pixels_wanted, stage.model.family, desk.deterministic)
-        work = _piecewise(latent.x, decoder.decode, tile // factor, OVERLAP // factor, (factor, 1))
-        pixels = yield from work
-    if not bool(torch.isfinite(pixels).all()):
+        pixels = yield from _coded(latent.x, "decode", stage.model, lent, desk)
+        if not px.finite(pixels) and desk.bench.widen(lent.key):
+            yield Notice(EventKind.WARNING, {"message": WIDENED.format(model=stage.model.model.name)})
+            pixels = yield from _coded(latent.x, "decode", stage.model, lent, desk)
+    if not px.finite(pixels):
         raise ArithmeticError(
-            "The autoencoder gave numbers that are not finite. Use a checkpoint with a sound autoencoder, "
-            "or set devices.dtype to fp32 or bf16."
+            "The autoencoder gave numbers that are not finite, in fp32 too. Use a checkpoint with a sound autoencoder."
         )
     return Picture(px.to_bytes(pixels))
 
@@ -65,15 +66,42 @@ def composite(stage: Composite, desk: Desk) -> Work:
     return Picture(mixed.round().clamp(0, 255).to(torch.uint8))
 
 
+def _coded(
+    whole: Tensor, way: Literal["encode", "decode"], use: NetworkUse, lent: LentAutoencoder, desk: Desk
+) -> Generator[Piece, None, Tensor]:
+    """Encode pixels [3, H, W] or decode a latent [C, h, w]: whole, or in the tiles that fit."""
+    working, coder = desk.bench.working, lent.autoencoder
+    factor = coder.factor
+    scale = factor if way == "decode" else 1
+    turn, ratio = (coder.decode, (factor, 1)) if way == "decode" else (coder.encode, (1, factor))
+    width, height = int(whole.shape[-1]) * scale, int(whole.shape[-2]) * scale
+    key = (lent.key, way, str(coder.dtype))
+    expect = working.expect(key, desk.tables.families.get(use.family).bytes_per_pixel)
+    what = f"{way.capitalize().removesuffix('e')}ing {width} x {height} pixels with {use.model.name}"
+    need = a_picture(what, expect, (width, height), desk.bench.device.type, by_size=desk.deterministic)
+
+    def piece(part: Tensor) -> Tensor:
+        return working.run(key, part.shape[-1] * part.shape[-2] * scale**2, lambda: _inferred(turn, part))
+
+    def in_form(form: Form) -> Generator[Piece, None, Tensor]:
+        return _piecewise(whole, piece, form.size // scale, OVERLAP // scale, ratio)
+
+    return (yield from working.descend(need, in_form))
+
+
+@torch.inference_mode()
+def _inferred(turn: Callable[[Tensor], Tensor], part: Tensor) -> Tensor:
+    return turn(part)
+
+
 def _piecewise(
     whole: Tensor, turn: Callable[[Tensor], Tensor], tile: int, overlap: int, ratio: tuple[int, int]
 ) -> Generator[Piece, None, Tensor]:
     """`turn` over the whole where it is no larger than a tile, else over tiles, yielding a PIECE after each."""
-    with torch.inference_mode():
-        if tile <= 0 or max(whole.shape[-2:]) <= tile:
-            done = turn(whole[None])[0]
-            yield PIECE
-            return done
+    if tile <= 0 or max(whole.shape[-2:]) <= tile:
+        done = turn(whole[None])[0]
+        yield PIECE
+        return done
     tiles = tiled(whole, turn, tile, overlap, ratio)
     while True:
         try:

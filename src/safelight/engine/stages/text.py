@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import torch
 
 from safelight.core.events import EventKind
 from safelight.core.stages import EncodeText
+from safelight.engine.conditioning import Timeline
 from safelight.engine.results import Said
 from safelight.engine.text.encode import encode_prompt, parser_of
-from safelight.engine.work import PIECE, Desk, Notice, Work
+from safelight.engine.work import PIECE, Desk, Notice, Piece, Work
+from safelight.placement.plan import Form, Need
 
 
 def encode_text(stage: EncodeText, desk: Desk) -> Work:
@@ -17,7 +21,17 @@ def encode_text(stage: EncodeText, desk: Desk) -> Work:
     with desk.bench.text(stage.encoder) as lent:
         for warning in lent.warnings:
             yield Notice(EventKind.WARNING, {"message": warning})
-        with torch.inference_mode():
-            timeline = encode_prompt(lent, stage.prompt, parser, stage.clip_skip)
-    yield PIECE
-    return Said(timeline)
+        working, key = desk.bench.working, (lent.key, "text", "")
+        taken, known = working.peaks.expect(key, 1, 0)
+        need = Need(f"Encoding a prompt with {stage.encoder.model.name}", (Form("", taken, known=known),))
+
+        @torch.inference_mode()
+        def encode() -> Timeline:
+            return encode_prompt(lent, stage.prompt, parser, stage.clip_skip)
+
+        def in_form(form: Form) -> Generator[Piece, None, Timeline]:
+            timeline = working.run(key, 1, encode)
+            yield PIECE
+            return timeline
+
+        return Said((yield from working.descend(need, in_form)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -28,6 +29,16 @@ class KLAutoencoder:
         self._scale = float(self._network.config["scaling_factor"])
         factors, bias = look or (self._usual_look(), [0.0, 0.0, 0.0])
         self.preview = (torch.tensor(factors, dtype=torch.float32), torch.tensor(bias, dtype=torch.float32))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self._placing.dtype
+
+    def widen(self) -> None:
+        """Compute in fp32 from now on."""
+        self.module.to(torch.float32)
+        self._placing = replace(self._placing, dtype=torch.float32)
 
     @property
     def factor(self) -> int:

@@ -1,0 +1,60 @@
+"""The ladder: the forms that each kind of work has, best first, on each kind of device.
+
+Before every rung whatever nobody uses is evicted (`plan`). Then, in order: a smaller batch, tiles for the autoencoder,
+the text encoder on the host, the network's blocks brought from the host in groups. A rung that a device does not have
+is left out, and a refusal says so. Storing weights in fewer bits is no rung: it changes the picture, so it is asked
+for and never done in need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from safelight.placement.plan import Form, Need
+
+TILES = (512, 256)
+"""Sides of tiles in pixels. Smaller ones would show: the autoencoder's norms see one tile at a time."""
+
+WHOLE_PIXELS = 1024 * 1024
+"""Pictures up to this many pixels are coded whole where memory allows; larger ones in tiles, so as to take turns."""
+
+CANVAS_BYTES = 15
+"""Bytes a pixel of the decoded picture itself, whatever it is decoded in: fp32 and 8-bit red, green and blue."""
+
+HOST_ONLY = "This device is the host: the text encoder leaves once its prompts are encoded, and there is no other "
+HOST_ONLY += "memory to keep the network's groups in."
+
+Expect = Callable[[int], tuple[int, bool]]
+"""Bytes that a size takes, and whether that is known (`Peaks.expect`)."""
+
+
+def left_out(device: str) -> tuple[str, ...]:
+    """The rungs that a kind of device (cpu, cuda, mps) does not have, in words."""
+    return (HOST_ONLY,) if device == "cpu" else ()
+
+
+def a_pass(what: str, rows: int, expect: Expect, picture: tuple[int, int], device: str) -> Need:
+    """A forward pass of up to `rows` rows: as many as fit."""
+    forms = []
+    for count in range(rows, 0, -1):
+        wanted, known = expect(count)
+        words = "" if count == rows else "in a pass of one row" if count == 1 else f"in a pass of {count} rows"
+        forms.append(Form(words, wanted, count, known))
+    return Need(what, tuple(forms), picture, left_out=left_out(device))
+
+
+def a_picture(what: str, expect: Expect, picture: tuple[int, int], device: str, by_size: bool = False) -> Need:
+    """Encoding or decoding a picture: whole, then in tiles; a form's `size` is the tile's side, 0: whole.
+
+    `expect`: bytes by pixels that are coded at once. `by_size`: in the form that the size alone asks for, since tiles
+    change the last bits.
+    """
+    width, height = picture
+    canvas = CANVAS_BYTES * width * height
+    whole, known = expect(width * height)
+    forms = [Form("whole", canvas + whole, 0, known)] if width * height <= WHOLE_PIXELS else []
+    for side in TILES:
+        if max(width, height) > side:
+            wanted, known = expect(min(side, width) * min(side, height))
+            forms.append(Form(f"in tiles of {side} pixels", canvas + wanted, side, known))
+    return Need(what, tuple(forms[:1] if by_size else forms), picture, left_out=left_out(device))
