@@ -228,7 +228,12 @@ class Dispatch:
             await self.withdraw(job)
 
     async def _expire(self, job: Job) -> None:
+        """Give back a job whose worker is silent. Of one that speaks the words are only not written down yet: the disk
+        is slow, and the job goes on."""
         worker = self._worker_of(job.id, job.attempt)
+        if worker is not None and self._speaks(worker):
+            await self._store.heartbeat(worker.id, [(job.id, job.attempt)], self._jobs.lease_s)
+            return
         held = f"The lease of {job.attempts[-1].worker if job.attempts else 'its worker'} ran out"
         await self._give_back(job, AttemptEnd.EXPIRED, f"{held}: nothing was heard for {self._jobs.lease_s:g} s.")
         if worker is not None:
@@ -259,9 +264,13 @@ class Dispatch:
             bytes=worker.bytes,
             open=tuple(_opened(*each, running.get(each[0])) for each in sorted(worker.attempts)),
             max_open=self._jobs.max_open,
-            ready=worker.state is WorkerState.READY and time.monotonic() - worker.heard_at < self._jobs.lease_s,
+            ready=worker.state is WorkerState.READY and self._speaks(worker),
             plan=worker.ready.plan if worker.ready else None,
         )
+
+    def _speaks(self, worker: WorkerHandle) -> bool:
+        """Whether the worker was heard of within the time of a lease."""
+        return time.monotonic() - worker.heard_at < self._jobs.lease_s
 
     def _worker_of(self, job_id: str, attempt: int | None = None) -> WorkerHandle | None:
         """The worker that has the job (that attempt of it) open."""
