@@ -23,6 +23,7 @@ from safelight.jobs.records import (
     Upload,
 )
 from safelight.jobs.rows import Now, Rows
+from safelight.jobs.steady import KEY, SteadyClock
 from safelight.jobs.store import Listener, NewEvent, Store
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Ledger(Store, ABC):
         """`wall`: seconds since the epoch. `tick`: monotonic seconds, which leases count."""
         self._wall = wall
         self._tick = tick
+        self._steady = SteadyClock()
         self._listeners: list[Listener] = []
 
     @abstractmethod
@@ -47,8 +49,24 @@ class Ledger(Store, ABC):
         """Let `look` see one consistent state."""
 
     def now(self) -> Now:
-        """Both clocks."""
-        return Now(self._wall(), self._tick())
+        """The clocks."""
+        tick = self._tick()
+        return Now(self._wall(), tick, self._steady.at(tick))
+
+    def steady(self) -> float:
+        """See Store."""
+        return self.now().steady
+
+    async def keep_time(self) -> None:
+        """See Store."""
+        now = self.now()
+        await self.put_note(KEY, self._steady.note(now.wall, now.tick))
+
+    async def resume_time(self) -> None:
+        """For `open`: go on from the steady clock that was written down last."""
+        kept = (await self.notes(KEY)).get(KEY)
+        self._steady.resume(kept, self._wall(), self._tick())
+        await self.keep_time()
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """See Store."""

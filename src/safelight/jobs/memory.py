@@ -43,6 +43,9 @@ class MemoryRows:
     sequence: int = 0
     pictures: dict[str, Artifact] = field(default_factory=dict)
     outbox: dict[int, Delivery] = field(default_factory=dict)
+    ended: dict[str, float] = field(default_factory=dict)
+    binned: dict[str, float] = field(default_factory=dict)
+    given_at: dict[tuple[str, str], float] = field(default_factory=dict)
     given: dict[tuple[str, str], Upload] = field(default_factory=dict)
     jotted: dict[str, dict[str, Any]] = field(default_factory=dict)
     fresh: list[Event] = field(default_factory=list)
@@ -75,6 +78,8 @@ class MemoryRows:
     def save(self, before: Job, after: Job) -> None:
         """See Rows."""
         self.kept[before.id] = after
+        if after.ended_at is not None:
+            self.ended.setdefault(after.id, self.now.steady)
 
     def queued_from(self, priority: int) -> int:
         """See Rows."""
@@ -194,10 +199,15 @@ class MemoryRows:
     def save_artifact(self, artifact: Artifact) -> None:
         """See Rows."""
         self.pictures[artifact.id] = artifact
+        if artifact.binned_at is None:
+            self.binned.pop(artifact.id, None)
+        else:
+            self.binned.setdefault(artifact.id, self.now.steady)
 
     def put_upload(self, upload: Upload) -> None:
         """See Rows."""
         self.given[upload.owner, upload.id] = upload
+        self.given_at[upload.owner, upload.id] = self.now.steady
 
     def upload(self, upload_id: str, owner: str | None) -> Upload | None:
         """See Rows."""
@@ -232,30 +242,31 @@ class MemoryRows:
     def finished(self) -> list[Finished]:
         """See Rows."""
         rows = [
-            Finished(job.id, job.ended_at, sum(each.bytes for each in job.artifacts), _stays(job))
+            Finished(job.id, self.ended[job_id], sum(each.bytes for each in job.artifacts), _stays(job))
             for job_id in self.kept
-            if (job := self.job(job_id)) is not None and job.ended_at is not None
+            if (job := self.job(job_id)) is not None and job_id in self.ended
         ]
-        return sorted(rows, key=lambda row: row.ended_at)
+        return sorted(rows, key=lambda row: row.ended)
 
     def forget(self, job_id: str) -> bool:
         """See Rows."""
         job = self.job(job_id)
         if job is None or _stays(job) or not job.state.over:
             return False
-        del self.kept[job_id], self.files[job_id]
+        del self.kept[job_id], self.files[job_id], self.ended[job_id]
         self.keys = {key: each for key, each in self.keys.items() if each != job_id}
         self.log = [event for event in self.log if event.job_id != job_id]
         self.pictures = {key: each for key, each in self.pictures.items() if each.job_id != job_id}
+        self.binned = {key: since for key, since in self.binned.items() if key in self.pictures}
         self.outbox = {key: each for key, each in self.outbox.items() if each.event.job_id != job_id}
         return True
 
     def forget_uploads(self, before: float) -> int:
         """See Rows."""
         read = frozenset[str]().union(*self.files.values())
-        old = [key for key, each in self.given.items() if each.created_at < before and each.id not in read]
+        old = [key for key, each in self.given.items() if self.given_at[key] < before and each.id not in read]
         for key in old:
-            del self.given[key]
+            del self.given[key], self.given_at[key]
         return len(old)
 
     def empty_bin(self, before: float) -> int:
@@ -263,11 +274,11 @@ class MemoryRows:
         going = [
             each.id
             for each in self.pictures.values()
-            if each.binned_at is not None and each.binned_at < before
+            if self.binned.get(each.id, before) < before
             and (job := self.kept[each.job_id]).state.over and not job.pinned
         ]  # fmt: skip
         for artifact_id in going:
-            del self.pictures[artifact_id]
+            del self.pictures[artifact_id], self.binned[artifact_id]
         return len(going)
 
     def is_named(self, sha256: str) -> bool:
@@ -317,6 +328,7 @@ class MemoryStore(Ledger):
     async def open(self) -> None:
         """See Store."""
         self._rows.leases.clear()
+        await self.resume_time()
 
     async def close(self) -> None:
         """See Store."""

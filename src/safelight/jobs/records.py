@@ -23,7 +23,8 @@ class NewJob:
     """What is submitted. `request`: as asked; `resolved`: complete; both JSON objects.
 
     `model_key`: which weights it runs on (for the dispatcher). `idempotency_key` and `fingerprint` (a hash of the
-    request's body) make a repeated submission the same job. `not_before`, `deadline`: seconds since the epoch.
+    request's body) make a repeated submission the same job. `not_before`, `deadline`: seconds since the epoch, compared with the wall
+    clock as it stands.
     `bytes_needed`: of memory, a guess; `weights_bytes` of them are weights, which jobs of one model share.
     `files`: SHA-256 of the kept files it reads (uploads, other jobs' artifacts), which stay as long as the job does.
     `group`: what belongs together, in the client's words (a grid).
@@ -230,12 +231,13 @@ class ArtifactFilter:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that is over, as retention sees it. `bytes`: what its artifacts' rows add up to.
+    """A job that is over, as retention sees it. `ended`: when, on the steady clock (jobs.steady). `bytes`: what its
+    artifacts' rows add up to.
 
     `pinned`: it stays, because its owner pinned it or keeps one of its artifacts as a favourite (not in the bin).
     """
 
     id: str
-    ended_at: float
+    ended: float
     bytes: int
     pinned: bool = False

@@ -17,10 +17,12 @@ from safelight.jobs.store import NewEvent
 
 @dataclass(frozen=True)
 class Now:
-    """The clocks as an act sees them. `wall`: seconds since the epoch. `tick`: monotonic seconds."""
+    """The clocks as an act sees them. `wall`: seconds since the epoch. `tick`: monotonic seconds. `steady`: what ages
+    are counted on (jobs.steady)."""
 
     wall: float
     tick: float
+    steady: float
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Rows(Protocol):
         ...
 
     def save(self, before: Job, after: Job) -> None:
-        """Put down what differs: the job's own fields, its last attempt, its checkpoint."""
+        """Put down what differs: the job's own fields, its last attempt, its checkpoint; and when it ended, on the
+        steady clock."""
         ...
 
     def queued_from(self, priority: int) -> int:
@@ -139,11 +142,11 @@ class Rows(Protocol):
         ...
 
     def save_artifact(self, artifact: Artifact) -> None:
-        """Put down whether it is a favourite and since when it lies in the bin."""
+        """Put down whether it is a favourite and since when it lies in the bin, on the steady clock too."""
         ...
 
     def put_upload(self, upload: Upload) -> None:
-        """Put down, or replace the one of the same owner and id."""
+        """Put down, or replace the one of the same owner and id; and when, on the steady clock."""
         ...
 
     def upload(self, upload_id: str, owner: str | None) -> Upload | None:

@@ -41,6 +41,14 @@ class Store(Protocol):
         """Finish what is under way and let go of the files."""
         ...
 
+    def steady(self) -> float:
+        """The time on the clock that ages are counted on (jobs.steady)."""
+        ...
+
+    async def keep_time(self) -> None:
+        """Write the steady clock down, so that the next server goes on from here. `open` does it too."""
+        ...
+
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Tell `listener` of all events stored from now on, before the writes that caused them return; the answer
         ends it."""
@@ -203,7 +211,7 @@ class Store(Protocol):
     # -- what was measured
 
     async def put_note(self, key: str, value: dict[str, Any]) -> None:
-        """Keep a small JSON object under a key (profiles, turns); the last one wins."""
+        """Keep a small JSON object under a key (`clock`: see jobs.steady); the last one wins."""
         ...
 
     async def notes(self, prefix: str) -> dict[str, dict[str, Any]]:
@@ -222,12 +230,12 @@ class Store(Protocol):
         ...
 
     async def forget_uploads(self, before: float) -> int:
-        """Remove uploads last given before that time which no job reads. How many went."""
+        """Remove uploads last given before that time (steady) which no job reads. How many went."""
         ...
 
     async def empty_bin(self, before: float) -> int:
-        """Remove artifacts that lie in the bin since before that time, of jobs that are over and that nobody pinned.
-        How many went."""
+        """Remove artifacts that lie in the bin since before that time (steady), of jobs that are over and that nobody
+        pinned. How many went."""
         ...
 
     async def named(self, files: Iterable[str]) -> set[str]:

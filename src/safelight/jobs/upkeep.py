@@ -1,7 +1,8 @@
 """Retention: which finished jobs go, and the files that nobody names any more.
 
 What is stored is forgotten first, then the files it alone named are removed: a crash in between leaves files that the
-next round finds. Nothing that is queued, running, paused or pinned is touched.
+next round finds. Nothing that is queued, running, paused or pinned is touched. Ages are counted on the store's steady
+clock (jobs.steady), so that a wall clock that jumps makes nothing old.
 """
 
 from __future__ import annotations
@@ -59,13 +60,16 @@ class Tidied:
 
 
 def to_forget(finished: Sequence[Finished], retention: Retention, now: float) -> list[str]:
-    """Ids of the jobs that go, oldest end first. A pinned job's bytes count, but it stays. A file that two jobs name
-    counts for both: the sum errs towards a fuller disk than there is."""
-    oldest_first = sorted(finished, key=lambda job: job.ended_at)
+    """Ids of the jobs that go, oldest end first. `now`: on the steady clock.
+
+    A pinned job's bytes count, but it stays. A file that two jobs name counts for both: the sum errs towards a fuller
+    disk than there is.
+    """
+    oldest_first = sorted(finished, key=lambda job: job.ended)
     kept_bytes = sum(job.bytes for job in oldest_first)
     going = []
     for job in oldest_first:
-        too_old = retention.days is not None and job.ended_at < now - retention.days * DAY_S
+        too_old = retention.days is not None and job.ended < now - retention.days * DAY_S
         too_much = retention.bytes is not None and kept_bytes > retention.bytes and job.bytes > 0
         if not job.pinned and (too_old or too_much):
             going.append(job.id)
@@ -73,22 +77,24 @@ def to_forget(finished: Sequence[Finished], retention: Retention, now: float) ->
     return going
 
 
-async def tidy(store: Store, retention: Retention, folders: Folders, now: float) -> Tidied:
-    """One round. `now`: seconds since the epoch."""
+async def tidy(store: Store, retention: Retention, folders: Folders, files_before: float) -> Tidied:
+    """One round. `files_before`: what was put later stays, named or not; wall time, as the files' own."""
+    now = store.steady()
     jobs = await store.forget(to_forget(await store.finished(), retention, now))
     binned = 0 if retention.bin_days is None else await store.empty_bin(now - retention.bin_days * DAY_S)
     uploads = 0 if retention.days is None else await store.forget_uploads(now - retention.days * DAY_S)
     removed = [
-        size for files in (folders.artifacts, folders.uploads) for size in await _remove_unnamed(store, files, now)
+        size
+        for files in (folders.artifacts, folders.uploads)
+        for size in await _remove_unnamed(store, files, files_before)
     ]
     await _remove_thumbnails(store, folders.thumbnails)
     checkpoints = await _remove_leftovers(store, folders.checkpoints)
     return Tidied(jobs, binned, uploads, len(removed), sum(removed), checkpoints)
 
 
-async def _remove_unnamed(store: Store, files: Files, now: float) -> list[int]:
-    """Remove the files that no row names and nobody put lately; their sizes."""
-    before = now - GRACE_S
+async def _remove_unnamed(store: Store, files: Files, before: float) -> list[int]:
+    """Remove the files that no row names and that were put before then; their sizes."""
     old = await asyncio.to_thread(lambda: [sha256 for sha256, put_at in files if put_at < before])
     removed: list[int] = []
     for at in range(0, len(old), _AT_ONCE):

@@ -29,7 +29,7 @@ class Held:
         self.statements: list[str] = []
         self.connection.set_trace_callback(self.statements.append)
         self.told: list[object] = []
-        self.writer = Writer(self.connection, path, lambda: Now(1.0, 1.0), self.told.extend)
+        self.writer = Writer(self.connection, path, lambda: Now(1.0, 1.0, 1.0), self.told.extend)
         self._entered, self._gate = threading.Event(), threading.Event()
 
     def _hold(self, _: Rows) -> None:

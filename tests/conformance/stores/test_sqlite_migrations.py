@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.conformance.stores.making import artifact, checkpoint, started, submitted
+from tests.conformance.stores.making import Clock, artifact, checkpoint, started, submitted
 
 from safelight.core.events import EventKind
 from safelight.core.states import AttemptEnd
@@ -26,7 +26,7 @@ OLDER = range(1, NEWEST)
 
 async def life(path: Path) -> None:
     """A database with jobs in every state, and all that can hang on them."""
-    store = SqliteStore(path)
+    store = SqliteStore(path, wall=Clock(1_800_000_000.0), tick=Clock(50.0))
     await store.open()
     resolved = {"prompt": "Ein Haus am SEE", "model": {"name": "Postcards"}, "seed": 7}
     done = await started(store, resolved=resolved, tags=("tag",), idempotency_key="k")
@@ -65,7 +65,7 @@ async def everything(store: SqliteStore) -> list[object]:
     jobs = [await store.get(job.id) for job in await store.jobs(Filter())]
     bare = [replace(job, weights_bytes=0) for job in jobs]
     return [bare, await store.events_of(None), await store.artifacts(ArtifactFilter()), await store.finished(),
-            await store.counts(), await store.notes(""), await store.upload("f" * 64)]  # fmt: skip
+            await store.counts(), await store.notes("note"), await store.upload("f" * 64)]  # fmt: skip
 
 
 @pytest.fixture

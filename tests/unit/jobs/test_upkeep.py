@@ -51,7 +51,7 @@ def test_who_goes(finished: list[Finished], retention: Retention, going: list[st
 
 
 class Clock:
-    """Wall time that a test sets."""
+    """Time that a test sets: the wall clock and the monotonic one alike."""
 
     now = NOW
 
@@ -117,14 +117,18 @@ class Place:
         return {path.name for path in self.folders.checkpoints.iterdir()}
 
     async def tidy(self, **retention) -> Tidied:
-        return await tidy(self.store, Retention(**retention), self.folders, NOW)
+        return await tidy(self.store, Retention(**retention), self.folders, NOW - GRACE_S)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     clock = Clock()
     memory = request.param == "memory"
-    store = MemoryStore(wall=clock) if memory else SqliteStore(tmp_path / "jobs.sqlite3", wall=clock)
+    store = (
+        MemoryStore(wall=clock, tick=clock)
+        if memory
+        else SqliteStore(tmp_path / "jobs.sqlite3", wall=clock, tick=clock)
+    )
     await store.open()
     yield Place(store, clock, tmp_path)
     await store.close()

@@ -173,7 +173,7 @@ def test_a_measured_cost_is_no_news(worker):
         hearing, _ = await hearing_of(store)
         await hearing.on_message(worker, Profile(network="n", shape="4x8x8", dtype="fp32", width=2, seconds=0.5))
         await hearing.on_exit(worker, [])
-        assert not worker.killed and store.appends == [] and await store.notes("") == {}
+        assert not worker.killed and store.appends == [] and await store.notes("profile") == {}
 
     asyncio.run(act())
 

@@ -8,12 +8,15 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.conformance.stores.making import artifact, started
 
 from safelight.artifacts import Files
+from safelight.errors import NotFound
 from safelight.jobs.memory import MemoryStore
-from safelight.jobs.upkeep import Folders, Retention
+from safelight.jobs.records import ArtifactFilter, Upload
+from safelight.jobs.upkeep import GRACE_S, Folders, Retention
 from safelight.server import tidying
-from safelight.server.tidying import Tidying
+from safelight.server.tidying import Grace, Tidying
 
 pytestmark = pytest.mark.anyio
 
@@ -94,3 +97,100 @@ async def test_the_end_raises_nothing_of_a_look_and_stops(tmp_path, monkeypatch)
     await asyncio.sleep(0.05)
     assert len(store.errors) == left < 10_000
     await store.close()
+
+
+# ---- clocks that jump
+
+
+class Clocks:
+    """A wall clock and a monotonic one, which a test moves together or apart."""
+
+    def __init__(self) -> None:
+        self.wall_s, self.tick_s = 1_800_000_000.0, 50.0
+
+    def wall(self) -> float:
+        return self.wall_s
+
+    def tick(self) -> float:
+        return self.tick_s
+
+    def pass_s(self, seconds: float) -> None:
+        self.wall_s += seconds
+        self.tick_s += seconds
+
+
+DAY_S = 86_400.0
+
+
+@pytest.mark.parametrize("jump", [40 * DAY_S, -40 * DAY_S, 7200.0])
+def test_after_a_jump_no_file_is_old_until_the_grace_has_really_passed(jump):
+    clocks = Clocks()
+    grace = Grace(clocks.wall, clocks.tick)
+    assert grace.files_before() == clocks.wall_s - GRACE_S
+    clocks.pass_s(600)
+    clocks.wall_s += 1.5  # a clock that is set by the network now and then
+    assert grace.files_before() == clocks.wall_s - GRACE_S
+    clocks.pass_s(600)
+    clocks.wall_s += jump
+    assert grace.files_before() == 0.0
+    clocks.pass_s(GRACE_S - 1)
+    assert grace.files_before() == 0.0
+    clocks.pass_s(2)
+    assert grace.files_before() == clocks.wall_s - GRACE_S
+
+
+async def test_a_jump_of_weeks_removes_nothing_young_and_what_is_old_goes_in_its_time(tmp_path, monkeypatch, caplog):
+    """A job, an upload, a picture in the bin, and a file whose row is on its way: all of it young when the wall clock
+    jumps by 40 days, and old after as much time has really passed."""
+    monkeypatch.setattr(tidying, "EVERY_S", 0.01)
+    clocks = Clocks()
+    folders, unnamed = forgotten(tmp_path)
+    os.utime(unnamed, (clocks.wall_s, clocks.wall_s))
+    store = MemoryStore(wall=clocks.wall, tick=clocks.tick)
+    await store.open()
+    job = await started(store)
+    await store.add_artifact(artifact(job), 1)
+    await store.succeed(job.id, 1, {}, {}, 0)
+    binned = (await store.get(job.id)).artifacts[0]
+    await store.update_artifact(binned.id, binned=True)
+    await store.add_upload(Upload("a" * 64, "ada", "image/png", 1, 1, 1))
+    rounds = Rounds(store)
+    task = await Tidying.begin(rounds, Retention(), folders, clocks.wall, clocks.tick)
+    await rounds.more()
+    clocks.wall_s += 40 * DAY_S
+    await rounds.more()
+    assert [each.id for each in await store.artifacts(ArtifactFilter(binned=True))] == [binned.id]
+    assert await store.upload("a" * 64) and unnamed.exists()
+    assert any("jumped" in record.message for record in caplog.records)
+    clocks.pass_s(8 * DAY_S)
+    await rounds.more()
+    assert (await store.get(job.id)).artifacts == () and not unnamed.exists()
+    clocks.pass_s(23 * DAY_S)
+    await rounds.more()
+    await task.end()
+    with pytest.raises(NotFound):
+        await store.get(job.id)
+    with pytest.raises(NotFound):
+        await store.upload("a" * 64)
+
+
+class Rounds:
+    """A store that counts the rounds of tidying that were begun on it."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.begun = 0
+
+    def __getattr__(self, name: str):
+        return getattr(self.store, name)
+
+    async def keep_time(self) -> None:
+        self.begun += 1
+        await self.store.keep_time()
+
+    async def more(self) -> None:
+        """Wait until a whole round was made."""
+        wanted = self.begun + 2
+        async with asyncio.timeout(20):
+            while self.begun < wanted:
+                await asyncio.sleep(0.005)

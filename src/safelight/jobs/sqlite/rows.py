@@ -30,7 +30,7 @@ from safelight.jobs.store import NewEvent
 
 _JSON = frozenset({"request", "resolved", "tags", "result", "failure", "timings", "plan", "webhook"})
 _FLAGS = ("alone", "cancel_requested", "pause_requested", "pinned")
-_NOT_OF_THE_RECORD = ("sequence", "idempotency_key")
+_NOT_OF_THE_RECORD = ("sequence", "idempotency_key", "ended_steady")
 
 
 class SqliteRows:
@@ -68,6 +68,8 @@ class SqliteRows:
     def save(self, before: Job, after: Job) -> None:
         """See Rows."""
         self._run(sql.UPDATE_JOB, _values(after, ("id", *sql.CHANGING)))
+        if after.ended_at is not None and before.ended_at is None:
+            self._run(sql.SET_ENDED, (self.now.steady, after.id))
         if after.attempts[-1:] != before.attempts[-1:]:
             self._run(sql.PUT_ATTEMPT, {"job_id": after.id, **asdict(after.attempts[-1])})
         if after.checkpoint is None and before.checkpoint is not None:
@@ -203,16 +205,20 @@ class SqliteRows:
     def save_artifact(self, artifact: Artifact) -> None:
         """See Rows."""
         values = {"id": artifact.id, "favourite": artifact.favourite, "binned_at": artifact.binned_at}
-        self._run(sql.SAVE_ARTIFACT, values)
+        self._run(sql.SAVE_ARTIFACT, {**values, "steady": self.now.steady})
 
     def put_upload(self, upload: Upload) -> None:
         """See Rows."""
-        self._run(sql.PUT_UPLOAD, asdict(upload))
+        self._run(sql.PUT_UPLOAD, {**asdict(upload), "steady": self.now.steady})
 
     def upload(self, upload_id: str, owner: str | None) -> Upload | None:
         """See Rows."""
         row = self._run(sql.UPLOAD, {"id": upload_id, "owner": owner}).fetchone()
-        return Upload(**row) if row is not None else None
+        if row is None:
+            return None
+        values = dict(row)
+        del values["given_steady"]
+        return Upload(**values)
 
     def put_note(self, key: str, value: dict[str, Any]) -> None:
         """See Rows."""
@@ -254,7 +260,7 @@ class SqliteRows:
     def finished(self) -> list[Finished]:
         """See Rows."""
         rows = self._run(sql.FINISHED)
-        return [Finished(row["id"], row["ended_at"], row["bytes"], bool(row["pinned"])) for row in rows]
+        return [Finished(row["id"], row["ended"], row["bytes"], bool(row["pinned"])) for row in rows]
 
     def forget(self, job_id: str) -> bool:
         """See Rows."""
@@ -314,7 +320,7 @@ def _attempt(row: sqlite3.Row) -> Attempt:
 
 def _artifact(row: sqlite3.Row) -> Artifact:
     values = dict(row)
-    del values["sequence"]
+    del values["sequence"], values["binned_steady"]
     values |= {"seed": int(values["seed"]), "favourite": bool(values["favourite"])}
     return Artifact(**values)
 

@@ -20,6 +20,7 @@ INSERT_JOB = (
     f"VALUES ({', '.join(f':{name}' for name in FIXED + CHANGING)}, :idempotency_key)"
 )
 UPDATE_JOB = f"UPDATE jobs SET {', '.join(f'[{name}] = :{name}' for name in CHANGING)} WHERE id = :id"
+SET_ENDED = "UPDATE jobs SET ended_steady = ? WHERE id = ?"
 INSERT_JOB_FILE = "INSERT OR IGNORE INTO job_files VALUES (?, ?)"
 
 JOB = "SELECT * FROM jobs WHERE id = ?"
@@ -105,7 +106,10 @@ ARTIFACTS_WHERE = {
     "before": "sequence < (SELECT sequence FROM artifacts WHERE id = :before)",
 }
 
-SAVE_ARTIFACT = "UPDATE artifacts SET favourite = :favourite, binned_at = :binned_at WHERE id = :id"
+SAVE_ARTIFACT = """
+UPDATE artifacts SET favourite = :favourite, binned_at = :binned_at,
+    binned_steady = CASE WHEN :binned_at IS NULL THEN NULL ELSE coalesce(binned_steady, :steady) END
+WHERE id = :id"""
 MAKE_SEARCHED = """
 INSERT OR IGNORE INTO searched SELECT id, searched_model(resolved), searched_words(resolved) FROM jobs WHERE id = ?"""
 
@@ -118,23 +122,25 @@ UNDELIVERED = _DELIVERIES + "deliveries.state = 'pending' AND deliveries.sequenc
 ADD_DELIVERY = "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?)"
 SAVE_DELIVERY = "UPDATE deliveries SET state = ?, tries = ?, said = ?, tried_at = ? WHERE sequence = ?"
 
-PUT_UPLOAD = "INSERT OR REPLACE INTO uploads VALUES (:id, :owner, :media_type, :bytes, :width, :height, :created_at)"
+PUT_UPLOAD = (
+    "INSERT OR REPLACE INTO uploads VALUES (:id, :owner, :media_type, :bytes, :width, :height, :created_at, :steady)"
+)
 UPLOAD = "SELECT * FROM uploads WHERE id = :id AND (:owner IS NULL OR owner = :owner) LIMIT 1"
 PUT_NOTE = "INSERT OR REPLACE INTO notes VALUES (?, ?)"
 NOTES = "SELECT key, value FROM notes WHERE substr(key, 1, length(:prefix)) = :prefix ORDER BY key"
 
 FINISHED = """
-SELECT jobs.id, ended_at, coalesce(sum(bytes), 0) AS bytes,
+SELECT jobs.id, ended_steady AS ended, coalesce(sum(bytes), 0) AS bytes,
     pinned OR coalesce(max(favourite AND binned_at IS NULL), 0) AS pinned
 FROM jobs LEFT JOIN artifacts ON artifacts.job_id = jobs.id
-WHERE ended_at IS NOT NULL GROUP BY jobs.sequence ORDER BY ended_at"""
+WHERE ended_steady IS NOT NULL GROUP BY jobs.sequence ORDER BY ended_steady, jobs.sequence"""
 FORGET = """
 DELETE FROM jobs WHERE id = ? AND ended_at IS NOT NULL AND NOT pinned
 AND NOT EXISTS (SELECT 1 FROM artifacts WHERE job_id = jobs.id AND favourite AND binned_at IS NULL)"""
 EMPTY_BIN = """
-DELETE FROM artifacts WHERE binned_at < ?
+DELETE FROM artifacts WHERE binned_steady < ?
 AND (SELECT ended_at IS NOT NULL AND NOT pinned FROM jobs WHERE jobs.id = artifacts.job_id)"""
-FORGET_UPLOADS = "DELETE FROM uploads WHERE created_at < ? AND id NOT IN (SELECT sha256 FROM job_files)"
+FORGET_UPLOADS = "DELETE FROM uploads WHERE given_steady < ? AND id NOT IN (SELECT sha256 FROM job_files)"
 IS_NAMED = """
 SELECT EXISTS (SELECT 1 FROM artifacts WHERE sha256 = :sha256)
     OR EXISTS (SELECT 1 FROM uploads WHERE id = :sha256)

@@ -48,6 +48,7 @@ class SqliteStore(Ledger):
         self._writer = Writer(connection, self._path, self.now, self.tell)
         try:
             await self._writer.write(lambda _: connection.execute(sql.VOID_LEASES))
+            await self.resume_time()
         except StoreUnusable:
             await self.close()
             raise
