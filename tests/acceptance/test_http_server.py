@@ -45,7 +45,7 @@ def test_what_is_there_is_listed_with_its_parameters(server):
     assert {each["id"] for each in get("/v1/loras")["loras"]} == {"sepia", "snowman"}
     assert get("/v1/families")["families"][0]["grid"] == 8
     operations = {each["id"]: each for each in get("/v1/operations")["operations"]}
-    assert set(operations) == {"image.generate", "image.transform", "image.inpaint"}
+    assert {"image.generate", "image.transform", "image.inpaint"} <= set(operations)
     assert "prompt" in operations["image.inpaint"]["parameters"]["properties"]
 
 

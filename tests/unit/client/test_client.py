@@ -102,7 +102,8 @@ def test_what_is_there(client):
     assert "euler" in {each["id"] for each in client.samplers()}
     assert "karras" in {each["id"] for each in client.schedules()}
     assert "rescale" in {each["id"] for each in client.guidances()}
-    assert {each["id"] for each in client.loras()} == {"sepia", "snowman"} and len(client.operations()) == 3
+    assert {each["id"] for each in client.loras()} == {"sepia", "snowman"}
+    assert {"image.generate", "image.transform", "image.inpaint"} <= {each["id"] for each in client.operations()}
     assert client.system()["version"] == safelight.__version__
 
 
@@ -314,3 +315,33 @@ def test_the_reader_of_events_keeps_to_the_standard():
     for each in ("event: preview", 'data: {"job_id":"j","kind":"preview","number":0,"sequence":0,"at":1,"data":{}}'):
         assert reader.line(each) is None
     assert reader.line("").kind == "preview" and reader.last == 7
+
+
+def test_pictures_are_found_kept_binned_and_brought_back(client):
+    [kept, other] = client.generate("draw 1", **SMALL, batch_size=2, group="wall", seed=77).artifacts
+
+    def found(**search):
+        return [each["id"] for each in client.artifacts(group="wall", **search)]
+
+    assert found() == [other.id, kept.id] and found(prompt="DRAW", limit=1, before=other.id) == [kept.id]
+    assert client.favourite(kept.id)["favourite"] and found(favourite=True) == [kept.id]
+    assert not client.favourite(kept.id, False)["favourite"]
+    assert client.bin(other.id)["binned_at"] and (found(), found(bin=True)) == ([kept.id], [other.id])
+    assert client.restore(other.id)["binned_at"] is None and found(prompt=None) == [other.id, kept.id]
+    job = client.jobs(group="wall")[0]
+    assert client.change(job.id, group=None).fields["group"] is None and found() == []
+    with pytest.raises(errors.NotFound):
+        client.bin("nobody")
+
+
+def test_the_async_client_does_the_same(server):
+    async def act():
+        async with AsyncClient(server.url) as client:
+            [picture] = (await client.generate("draw 1", **SMALL, tags=["async gallery"])).artifacts
+            assert [each["id"] for each in await client.artifacts(tag="async gallery")] == [picture.id]
+            assert (await client.favourite(picture.id))["favourite"]
+            assert (await client.bin(picture.id))["binned_at"]
+            assert [each["id"] for each in await client.artifacts(tag="async gallery", bin=True)] == [picture.id]
+            assert (await client.restore(picture.id))["favourite"]
+
+    asyncio.run(act())
