@@ -88,6 +88,7 @@ class RealServer:
         """SIGKILL the server."""
         assert self.process is not None
         self.process.kill()
+        self.http.close()
         self.process.wait(PATIENCE_S)
 
     def kill_worker(self) -> int:
