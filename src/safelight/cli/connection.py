@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -39,6 +39,26 @@ def server(*, draws: bool = False, home: Path | None = None) -> Iterator[Client]
             yield client
         return
     with _own(_on_any_port(settings, home or settings.storage.home), draws) as client:
+        yield client
+
+
+@contextmanager
+def apart(changed: Mapping[str, Any], home: Path) -> Iterator[Client]:
+    """A client of a server of the command's own on the folder `home`, that can draw; SAFELIGHT_URL's where that is set.
+
+    `changed`: settings that are not this machine's, by "section.name". It knows the models of this machine.
+    """
+    from safelight.client import Client
+
+    if os.environ.get("SAFELIGHT_URL"):
+        with Client() as client:
+            yield client
+        return
+    settings = load_settings(overrides=[f"{name}={value}" for name, value in changed.items()])
+    values = _on_any_port(settings, home).values()
+    values["models"]["folders"] += [str(settings.storage.home / "models")]
+    values["models"]["lora_folders"] += [str(settings.storage.home / "loras")]
+    with _own(settings_of(values, settings.environment), draws=True) as client:
         yield client
 
 

@@ -66,11 +66,15 @@ def asked(origin: Origin, spec: OperationSpec, pictures: Mapping[str, str] | Non
 
 
 def differences(origin: Origin, resolved: Mapping[str, Any]) -> list[str]:
-    """What a request that was asked again resolved to otherwise, by name. Hashes that are not known yet are equal."""
+    """What a request that was asked again resolved to otherwise, by name.
+
+    Hashes that are not known yet are equal. What the file does not tell of (a field that is newer than it) is left to
+    the comparison of pixels.
+    """
     was, now = dict(_leaves(origin.resolved)), dict(_leaves(resolved))
     return [
         f"{name} was {was.get(name)!r}, now it is {now.get(name)!r}"
-        for name in dict.fromkeys([*was, *now])
+        for name in was
         if was.get(name) != now.get(name) and not (name.endswith("sha256") and "" in (was.get(name), now.get(name)))
     ]
 

@@ -64,6 +64,7 @@ def test_what_resolves_otherwise_is_told_by_name(tables, context) -> None:
     other["loras"][0]["file"]["size"] = 9
     other["image"] |= {"id": "another", "sha256": "no more"}
     other["sampler_options"]["eta"] = 1.0
+    other["newer"] = {"than": "the file"}
     assert remake.differences(found, other) == [
         f"model.header_hash was {'ab' * 32!r}, now it is 'other'",
         "loras.0.file.size was 1, now it is 9",
