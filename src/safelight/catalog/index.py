@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from safelight.catalog.entries import ModelEntry
+from safelight.catalog.folders import INDEX
 from safelight.catalog.hashes import FileHashes
 from safelight.catalog.scan import Entry, Kind, Scanner, bare, short
 from safelight.core.families import BUILT_IN, FamilySpec
@@ -28,8 +30,8 @@ class FolderCatalog:
     """Models and LoRAs of some folders and of the package, found anew at each look.
 
     A look walks the folders and reads the headers of what is new or changed only. The user's folders come before the
-    package's, so a file of the same name there is the one meant. `hashes`: where the SHA-256 of whole files come from;
-    a file that is asked for is queued there.
+    package's, so a file of the same name there is the one meant. `named`: asked at each look for further folders of
+    theirs. `hashes`: where the SHA-256 of whole files come from; a file that is asked for is queued there.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class FolderCatalog:
         families: Iterable[FamilySpec] = BUILT_IN,
         hashes: FileHashes | None = None,
         bundled: bool = True,
+        named: Callable[[], Sequence[Path]] = tuple,
     ) -> None:
         self.default = default
         self._hashes = hashes
-        self._scanner = Scanner([*folders, *(bundled_folders() if bundled else ())], families, hashes)
+        shipped = bundled_folders() if bundled else ()
+        self._scanner = Scanner(lambda: (*folders, *named(), *shipped), families, hashes)
 
     def entries(self) -> list[Entry]:
         """Every file there is, usable or not: what `models list` shows."""
@@ -59,19 +63,40 @@ class FolderCatalog:
 
     def model(self, name: str | None, path: str = "model") -> ModelEntry:
         """The checkpoint of that name (None: the default); InvalidRequest at `path` with the nearest names."""
-        found = find(self.entries(), self.default if name is None else name, "checkpoint", path)
+        found = self._find(self.default if name is None else name, "checkpoint", path)
         self._want(found)
         return _model(found)
 
     def lora(self, name: str, path: str = "loras") -> FileRef:
         """The LoRA of that name; InvalidRequest at `path` with the nearest names."""
-        found = find(self.entries(), name, "lora", path)
+        found = self._find(name, "lora", path)
         self._want(found)
         return _ref(found)
+
+    def _find(self, name: str, kind: Kind, path: str) -> Entry:
+        place = _absolute(name)
+        if place is None:
+            return find(self.entries(), name, kind, path)
+        if not any(place.is_relative_to(folder) for folder in self._scanner.folders()):
+            said = f"{name!r} lies outside the model folders"
+            hint = "Add its folder with `safelight models add-folder`, or copy it in with `safelight models import`."
+            raise InvalidRequest(InvalidValue(path, said, hint))
+        entries = self.entries()
+        there = next((entry for entry in entries if entry.path == place), None)
+        return find(entries, name if there is None else there.place, kind, path)
 
     def _want(self, entry: Entry) -> None:
         if self._hashes is not None and not entry.path.is_dir():
             self._hashes.want(entry.path)
+
+
+def _absolute(name: str) -> Path | None:
+    """The file or folder that an absolute path names, or None for a name; of a model_index.json its folder."""
+    place = Path(name).expanduser() if name.startswith("~") else Path(name)
+    if not place.is_absolute():
+        return None
+    place = Path(os.path.normpath(place))  # before it is compared: `..` must not lead out of a folder
+    return place.parent if place.name == INDEX else place
 
 
 def find(entries: Sequence[Entry], name: str, kind: Kind, path: str) -> Entry:

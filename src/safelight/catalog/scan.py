@@ -62,18 +62,27 @@ class _Found:
 class Scanner:
     """Looks through folders; what has not changed since the last look is not read again. Safe between threads.
 
+    `folders`: asked at each look.
+
     Earlier folders win where two have a file of the same place and name, or one lies in the other. A checkpoint, a
     LoRA and a file of neither kind are told apart by their headers, wherever they lie.
     """
 
     def __init__(
-        self, folders: Sequence[Path], families: Iterable[FamilySpec] = BUILT_IN, hashes: FileHashes | None = None
+        self,
+        folders: Callable[[], Sequence[Path]],
+        families: Iterable[FamilySpec] = BUILT_IN,
+        hashes: FileHashes | None = None,
     ) -> None:
-        self.folders = tuple(folder.expanduser().absolute() for folder in folders)
+        self._named_folders = folders
         self._families = tuple(families)
         self._hashes = hashes
         self._lock = threading.Lock()
         self._examined: dict[Path, tuple[_Found, Entry]] = {}
+
+    def folders(self) -> tuple[Path, ...]:
+        """The folders as they are named now, absolute and once each."""
+        return tuple(dict.fromkeys(folder.expanduser().absolute() for folder in self._named_folders()))
 
     def entries(self) -> list[Entry]:
         """Everything there is now, named. A file that cannot be read is an entry with its problem."""
@@ -91,7 +100,7 @@ class Scanner:
         places: set[str] = set()
         paths: set[Path] = set()
         kept = []
-        for folder in self.folders:
+        for folder in self.folders():
             here = [each for each in _walk(folder) if each.path not in paths and each.place not in places]
             paths.update(each.path for each in here)
             places.update(each.place for each in here)

@@ -58,6 +58,7 @@ class Bars:
         self._progress = progress
         self._state = progress.add_task("waiting", total=None)
         self._pictures: dict[Any, TaskID] = {}
+        self._loading: dict[str, TaskID] = {}
 
     def tell(self, event: Event) -> None:
         """Show an event."""
@@ -68,7 +69,7 @@ class Bars:
         elif event.kind == "started":
             self._say("goes on where it was" if data.get("resumed") else "started")
         elif event.kind == "loading":
-            self._say(f"loading {data.get('component', '')}")
+            self._load(data)
         elif event.kind == "step":
             self._step(data)
         elif event.kind == "retry":
@@ -78,6 +79,16 @@ class Bars:
 
     def _say(self, text: str) -> None:
         self._progress.update(self._state, description=text, visible=True)
+
+    def _load(self, data: Any) -> None:
+        """A bar in MiB, until the component is there."""
+        name, done, total = data["component"], data["bytes_done"], data["bytes_total"]
+        if name not in self._loading:
+            self._progress.update(self._state, visible=False)
+            self._loading[name] = self._progress.add_task(f"loading {name}, MiB", total=max(1, total >> 20))
+        self._progress.update(self._loading[name], completed=done >> 20)
+        if done >= total:
+            self._progress.remove_task(self._loading.pop(name))
 
     def _step(self, data: Any) -> None:
         self._progress.update(self._state, visible=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from safelight.cli import connection, listing
+from safelight.cli import connection, following, listing
 from safelight.cli.options import Argument, json_option
 from safelight.errors import Conflict, NotFound
 from safelight.settings import load_settings
@@ -20,7 +20,7 @@ _CHUNK = 8 << 20
 
 @click.group()
 def models() -> None:
-    """List models, and add folders and files."""
+    """List models, add folders and files, and say which stay in memory."""
 
 
 @models.command("list")
@@ -64,11 +64,10 @@ def show_model(name: str, as_json: bool) -> None:
 def add_folder(path: Path, as_json: bool) -> None:
     """Use the models of a folder where they lie: one of your own, or the tree of ComfyUI, A1111, Forge or InvokeAI.
 
-    It is written into safelight.toml in the data folder; a server reads that when it starts.
+    It is written into safelight.toml in the data folder; a running server sees it at once.
     """
     from safelight.catalog.index import FolderCatalog
     from safelight.cli import settings_file, trees
-    from safelight.client import address
     from safelight.settings.load import FILE_NAME
 
     home = load_settings().storage.home
@@ -83,17 +82,14 @@ def add_folder(path: Path, as_json: bool) -> None:
     settings_file.write(file, "models", values)
     entries = FolderCatalog([*tree.models, *tree.loras], bundled=False).entries()
     counts = {kind: sum(each.kind == kind for each in entries) for kind in ("checkpoint", "lora", "unreadable")}
-    running = address.read(home) is not None
     if as_json:
         used = [str(each) for each in (*tree.models, *tree.loras)]
         listing.document({"kind": tree.kind, "folders": used, "found": counts, "added": bool(values),
-                          "file": str(file), "restart_needed": running and bool(values)})  # fmt: skip
+                          "file": str(file)})  # fmt: skip
         return
     click.echo(f"{path} is {tree.kind}: {counts['checkpoint']} models, {counts['lora']} LoRAs, "
                f"{counts['unreadable']} files that cannot be used.")  # fmt: skip
     click.echo(f"Written into {file}." if values else f"{file} has it already.")
-    if running and values:
-        click.echo("The running server sees it after `safelight stop` and `safelight serve`.")
 
 
 @models.command("import")
@@ -126,6 +122,52 @@ def import_file(file: Path, name: str | None, as_json: bool) -> None:
     else:
         said = "LoRA" if lora else f"model of the family {family}"
         click.echo(f"Imported {called}, a {said}, {listing.size(size)}: {target}")
+
+
+@models.command("load")
+@click.argument("model", cls=Argument, metavar="NAME", help="As `models list` shows it, or a path in a model folder.")
+@click.option("--role", type=click.Choice(["denoise", "text", "vae"]), help="This part of it alone.")
+@click.option("--device", metavar="WORKER|DEVICE", help="Who is to hold it; `safelight status` names them.")
+@click.option("--dtype", type=click.Choice(["auto", "fp32", "fp16", "bf16"]),
+              help="Refused where the worker computes in another.")  # fmt: skip
+@click.option("--pinned", is_flag=True, help="Keep it in memory until it is unloaded.")
+@json_option
+def load_model(as_json: bool, **fields: Any) -> None:
+    """Bring a model into memory, so that the next job need not wait for it."""
+    result = _by_hand("model.load", fields, as_json)
+    if result is not None:
+        pinned = " and stays there" if fields["pinned"] else ""
+        click.echo(f"{result['model']} is in memory{pinned}: {listing.size(result['bytes'])}, {result['dtype']}, "
+                   f"{result['device']}.")  # fmt: skip
+
+
+@models.command("unload")
+@click.argument("model", cls=Argument, metavar="NAME", required=False,
+                help="As `models list` shows it; without one, all that is idle and not pinned.")  # fmt: skip
+@json_option
+def unload_model(as_json: bool, **fields: Any) -> None:
+    """Let go of a model that is in memory, or of all that are idle. What jobs are using stays."""
+    result = _by_hand("model.unload", fields, as_json)
+    if result is None:
+        return
+    for each in result["unloaded"]:
+        click.echo(f"Unloaded {each}.")
+    for each in result["kept"]:
+        click.echo(f"{each['name']} stays: {each['reason']}.")
+    click.echo(f"{listing.size(result['bytes_freed'])} are free again.")
+
+
+def _by_hand(operation: str, fields: dict[str, Any], as_json: bool) -> dict[str, Any] | None:
+    """Hand in the operation with the fields that were given, and follow it; its result, or None where JSON was said."""
+    from safelight.client.calls import body
+
+    given = {name: value for name, value in fields.items() if value not in (None, False)}
+    with connection.server(draws=True) as client:
+        job = following.follow(client, client.submit(body(operation, given)))
+    if as_json:
+        listing.document(job.fields)
+    following.end(job)
+    return None if as_json else job.fields["result"]
 
 
 @click.group()

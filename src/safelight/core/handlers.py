@@ -34,6 +34,8 @@ BUILT_IN: tuple[StageRecord, ...] = (
     StageRecord(stages.Decode, "safelight.engine.stages.pixels:decode", "decode"),
     StageRecord(stages.Composite, "safelight.engine.stages.pixels:composite", "decode"),
     StageRecord(stages.Save, "safelight.engine.stages.save:save", "save"),
+    StageRecord(stages.LoadModel, "safelight.engine.stages.model:load_model", "load"),
+    StageRecord(stages.UnloadModel, "safelight.engine.stages.model:unload_model", "load"),
 )
 
 

@@ -162,8 +162,28 @@ class Save:
     metadata: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class LoadModel:
+    """Components of a checkpoint come into memory. Result: facts of each.
+
+    `dtype`: the precision that is asked for, or auto. `pinned`: they stay until they are unloaded.
+    """
+
+    use: NetworkUse
+    components: tuple[str, ...]
+    dtype: str
+    pinned: bool
+
+
+@dataclass(frozen=True)
+class UnloadModel:
+    """A checkpoint leaves memory, pinned or not; None: all that is idle and not pinned. Result: facts of what left."""
+
+    model: FileRef | None
+
+
 Stage = Any
 """One of the nouns above, or a stage class of an extension's own, for which it registers a handler."""
 
-Recipe = Generator[Stage | tuple[Stage, ...], Any, Mapping[str, Any] | None]
-"""Yields stages, is sent handles, returns the job's result (JSON) or None."""
+Recipe = Generator[Stage | tuple[Stage, ...], Any, Mapping[str, Any] | Handle | None]
+"""Yields stages, is sent handles, returns the job's result (JSON), the handle of the facts that are it, or None."""

@@ -12,7 +12,7 @@ from typing import Any
 from safelight.core.plans import Plan
 from safelight.core.stages import Handle, Recipe, Stage
 from safelight.engine.checkpoint import Identity, Snapshot
-from safelight.engine.results import Result
+from safelight.engine.results import Facts, Result
 from safelight.engine.task import Task
 from safelight.engine.work import RunState
 
@@ -76,7 +76,7 @@ class OpenJob:
             try:
                 asked = self.order.recipe.send(self._handles())
             except StopIteration as stop:
-                return dict(stop.value or {})
+                return self._result(stop.value)
             stages = asked if isinstance(asked, tuple) else (asked,)
             numbers = tuple(range(self._stages, self._stages + len(stages)))
             self._stages += len(stages)
@@ -84,6 +84,15 @@ class OpenJob:
             for number, stage in zip(numbers, stages, strict=True):
                 begin(number, stage)
         return None
+
+    def _result(self, ended: Mapping[str, Any] | Handle | None) -> dict[str, Any]:
+        """What the recipe ended with; a handle stands for the facts that are kept there."""
+        if not isinstance(ended, Handle):
+            return dict(ended or {})
+        facts = self.results[ended.number]
+        if not isinstance(facts, Facts):
+            raise TypeError(f"A recipe may end with the handle of facts, not of a {type(facts).__name__}.")
+        return dict(facts.facts)
 
     def finish(self, task: Task, result: Result) -> None:
         """Keep a finished stage's result."""

@@ -48,7 +48,14 @@ class Stored:
     facts: Mapping[str, Any]
 
 
-Result = Said | Latent | Mask | Picture | Stored
+@dataclass(frozen=True)
+class Facts:
+    """What a stage found or did, as JSON has it; a recipe may make it the job's result."""
+
+    facts: Mapping[str, Any]
+
+
+Result = Said | Latent | Mask | Picture | Stored | Facts
 Dumped = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by name, and facts that JSON can hold."""
 
@@ -58,8 +65,8 @@ def dump(result: Result) -> Dumped:
     match result:
         case Said(timeline):
             return _dump_timeline(timeline)
-        case Stored(facts):
-            return {}, {"kind": "Stored", "facts": dict(facts)}
+        case Stored(facts) | Facts(facts):
+            return {}, {"kind": type(result).__name__, "facts": dict(facts)}
         case _:
             return dict(vars(result)), {"kind": type(result).__name__}
 
@@ -74,6 +81,8 @@ def load(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], device: torch.
             return Said(_load_timeline(there, facts["spans"]))
         case "Stored":
             return Stored(facts["facts"])
+        case "Facts":
+            return Facts(facts["facts"])
         case "Latent":
             return Latent(there["x"])
         case "Mask":

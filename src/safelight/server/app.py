@@ -23,6 +23,7 @@ import safelight
 from safelight.artifacts import Files
 from safelight.catalog.hashes import FileHashes
 from safelight.catalog.index import FolderCatalog
+from safelight.catalog.named import NamedFolders
 from safelight.core.operations import Contract
 from safelight.core.tables import Tables, build_tables
 from safelight.errors import InvalidRequest
@@ -47,6 +48,7 @@ from safelight.server.webhooks.sender import Sender
 from safelight.server.webhooks.signature import secret_of
 from safelight.server.webhooks.wishes import Desk
 from safelight.settings import InvalidSettings, Origin, SettingFault, Settings
+from safelight.settings.load import FILE_NAME
 from safelight.workers.files import FilesPool
 from safelight.workers.handle import Launcher
 from safelight.workers.local import LocalLauncher
@@ -110,6 +112,7 @@ def build(
         settings.models.default,
         families=tables.families,
         hashes=hashes,
+        named=NamedFolders(home / FILE_NAME),
     )
     hub = Hub(store)
     launcher = launcher or LocalLauncher(home)
@@ -210,6 +213,7 @@ def worker_specs(settings: Settings) -> list[WorkerSpec]:
             channels_last=settings.performance.channels_last,
             threads=settings.devices.threads or cores(),
             memory_gib=settings.devices.memory_gib,
+            memory_hard_gib=settings.devices.memory_hard_gib,
             max_batch=settings.performance.max_batch_size,
             checkpoint_interval_s=settings.jobs.checkpoint_interval_s,
             preview_steps=settings.jobs.preview_steps,

@@ -106,7 +106,7 @@ class Submissions:
             priority=envelope.priority,
             tags=envelope.tags,
             group=envelope.group,
-            worker=envelope.worker,
+            worker=envelope.worker or getattr(asked, "device", None),
             not_before=envelope.not_before,
             deadline=None if envelope.deadline_s is None else now + envelope.deadline_s,
         )
@@ -168,8 +168,8 @@ class Submissions:
         except ValidationError as error:
             faults += [_fault(detail["loc"], detail["input"], detail["msg"]) for detail in error.errors()]
         names = self._worker_names()
+        there = one_of(sorted(names)) or "none yet"
         if envelope.worker is not None and envelope.worker not in names:
-            there = one_of(sorted(names)) or "none yet"
             faults.append(InvalidValue("worker", f"there is no worker {envelope.worker!r}", f"There are: {there}."))
         try:
             self._webhooks.check(envelope.webhook)
@@ -179,6 +179,12 @@ class Submissions:
             request = self._contract.parse(inside)
         except InvalidRequest as error:
             raise InvalidRequest(*faults, *error.errors) from None
+        device = getattr(request, "device", None)
+        if device is not None and device not in names:
+            faults.append(InvalidValue("device", f"there is no worker or device {device!r}", f"There are: {there}."))
+        elif device is not None and envelope.worker not in (None, device):
+            said = f"{device!r} is asked for, and the worker {envelope.worker!r} too"
+            faults.append(InvalidValue("device", said, "Give one of the two."))
         if faults:
             raise InvalidRequest(*faults)
         return envelope, request

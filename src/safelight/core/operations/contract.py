@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from safelight.core.names import nearest, one_of
-from safelight.core.operations import image
+from safelight.core.operations import image, model
 from safelight.core.registry import Registry
 from safelight.errors import InvalidRequest, InvalidValue, OperationUnavailable
 
@@ -62,6 +62,20 @@ BUILT_IN: tuple[OperationSpec, ...] = (
         resolve="safelight.workflows.resolve:inpaint",
         recipe="safelight.workflows.recipes.image:inpaint",
         aliases=("image_inpaint",),
+    ),
+    OperationSpec(
+        id="model.load",
+        request=model.ModelLoad,
+        resolved=model.ResolvedModelLoad,
+        resolve="safelight.workflows.resolve_model:load",
+        recipe="safelight.workflows.recipes.model:load",
+    ),
+    OperationSpec(
+        id="model.unload",
+        request=model.ModelUnload,
+        resolved=model.ResolvedModelUnload,
+        resolve="safelight.workflows.resolve_model:unload",
+        recipe="safelight.workflows.recipes.model:unload",
     ),
 )
 

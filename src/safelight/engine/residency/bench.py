@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 
@@ -40,11 +40,35 @@ ADAPTERS_KEPT = 8
 COMPONENTS = ("network", "text", "vae")
 
 
+@dataclass(frozen=True)
+class Holding:
+    """A component that is in memory by hand. `loaded`: just now, in `seconds`."""
+
+    component: str
+    bytes: int
+    pinned: bool
+    loaded: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Gone:
+    """What left memory by hand, by names; what was wanted and stays, each with the reason; bytes that are free now."""
+
+    unloaded: tuple[str, ...]
+    kept: tuple[tuple[str, Literal["in use", "pinned"]], ...]
+    bytes: int
+
+
 @dataclass
 class _Resident:
-    """A component in memory, and what the plan needs to know of it. `pinned`: it stays although nobody uses it."""
+    """A component in memory, and what the plan needs to know of it. `pinned`: it stays although nobody uses it.
+
+    `name`: the model's and its own, as people see it.
+    """
 
     key: str
+    name: str
     value: Any
     bytes: int
     load_s: float
@@ -157,6 +181,31 @@ class Bench:
             raise ValueError(f"{key} is in use.")
         del self._residents[key]
 
+    def hold(self, use: NetworkUse, component: str, pinned: bool) -> Holding:
+        """Bring a component into memory and pin it there, or not. OutOfMemory where it cannot be had."""
+        loaded = f"{use.model.key}/{component}" not in self._residents
+        with self._lend(use.model, use.family, component) as resident:
+            resident.pinned = pinned
+        seconds = resident.load_s if loaded else 0.0
+        return Holding(component, resident.held().bytes, pinned, loaded, seconds)
+
+    def release(self, model: FileRef | None) -> Gone:
+        """Let go of a checkpoint's components, pinned or not; None: of all that is not pinned. What is lent stays."""
+        before = self.bytes
+        unloaded: list[str] = []
+        kept: list[tuple[str, Literal["in use", "pinned"]]] = []
+        for key, resident in list(self._residents.items()):
+            if model is not None and key.rpartition("/")[0] != model.key:
+                continue
+            if resident.users:
+                kept.append((resident.name, "in use"))
+            elif resident.pinned and model is None:
+                kept.append((resident.name, "pinned"))
+            else:
+                self.evict(key)
+                unloaded.append(resident.name)
+        return Gone(tuple(unloaded), tuple(kept), before - self.bytes)
+
     @contextmanager
     def _lend(self, model: FileRef, family: str, component: str) -> Iterator[_Resident]:
         key = f"{model.key}/{component}"
@@ -184,7 +233,8 @@ class Bench:
     def _load(self, key: str, model: FileRef, family: str, component: str) -> _Resident:
         check(model)
         code = attribute(self._families.get(family).code)
-        progress = Progress(f"{model.name}/{component}", self._loading)
+        name = f"{model.name}/{component}"
+        progress = Progress(name, self._loading)
         reading = Reading(progress, self._kept)
         opened: Family = code(model.path, self.where.dtype, self.where.device, self.where.channels_last, reading)
         wanted = opened.size(component)
@@ -194,7 +244,7 @@ class Bench:
         value: Any = {"network": opened.network, "text": opened.text, "vae": opened.autoencoder}[component]()
         host = AdapterHost(value.module) if component != "vae" else None
         progress.end()
-        resident = _Resident(key, value, value.bytes, time.perf_counter() - began, host)
+        resident = _Resident(key, name, value, value.bytes, time.perf_counter() - began, host)
         self._residents[key] = resident
         return resident
 

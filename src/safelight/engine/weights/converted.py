@@ -164,4 +164,4 @@ def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:  # Windows keeps a file that somebody has mapped
-        log.info("%s stays for now: %s", path, error)
+        log.info("%s cannot be removed yet: %s", path, error)
