@@ -68,7 +68,7 @@ class Files:
     def put(self, data: bytes) -> str:
         """Keep these bytes; their SHA-256. Synced on return."""
         sha256 = hashlib.sha256(data).hexdigest()
-        if not self._touched(sha256):
+        if not self.freshen(sha256):
             temporary = self.temporary()
             try:
                 temporary.write_bytes(data)
@@ -81,7 +81,7 @@ class Files:
         """Keep a file written under a name of `temporary()`, which is gone afterwards; its SHA-256."""
         with temporary.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        if self._touched(sha256):
+        if self.freshen(sha256):
             temporary.unlink()
         else:
             self._place(temporary, sha256)
@@ -128,7 +128,7 @@ class Files:
         aside.unlink()
         return facts.st_size
 
-    def _touched(self, sha256: str) -> bool:
+    def freshen(self, sha256: str) -> bool:
         """Whether the content is there; if so it counts as put now, so that `remove` leaves it."""
         try:
             os.utime(self.path(sha256))

@@ -113,13 +113,21 @@ class Pictures:
     async def _known(self, owner: str, name: str) -> UploadRef:
         with suppress(NotFound):
             upload = await self._store.upload(name, owner)
-            return _ref(upload.id, upload.id, self._uploads.path(upload.id), upload)
+            return _ref(upload.id, upload.id, await self._held(self._uploads, upload.id), upload)
         try:
             artifact = await self._store.artifact(name, owner)
         except NotFound:
             hint = "Give the id of an upload (POST /v1/uploads) or of an artifact, or the picture as base64."
             raise NotFound(f"there is no upload or artifact {name!r}", hint) from None
-        return _ref(artifact.id, artifact.sha256, self._artifacts.path(artifact.sha256), artifact)
+        return _ref(artifact.id, artifact.sha256, await self._held(self._artifacts, artifact.sha256), artifact)
+
+    @staticmethod
+    async def _held(files: Files, sha256: str) -> Path:
+        """Where the content lies. It counts as put now, so that tidying leaves it until the job that names it is
+        stored, also where the row that named it so far goes meanwhile (out of the bin, or by its age)."""
+        if not await asyncio.to_thread(files.freshen, sha256):
+            raise NotFound(f"the file of the content {sha256} is gone", "It was removed; send the picture again.")
+        return files.path(sha256)
 
     async def _inline(self, owner: str, text: str) -> UploadRef:
         if text.startswith("data:"):

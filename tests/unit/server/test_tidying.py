@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from pathlib import Path
 
 import pytest
-from tests.conformance.stores.making import artifact, started
+from tests.conformance.stores.making import artifact, started, submitted
 
 from safelight.artifacts import Files
-from safelight.errors import NotFound
+from safelight.errors import InvalidRequest, NotFound
 from safelight.jobs.memory import MemoryStore
 from safelight.jobs.records import ArtifactFilter, Upload
-from safelight.jobs.upkeep import GRACE_S, Folders, Retention
+from safelight.jobs.upkeep import GRACE_S, Folders, Retention, tidy
 from safelight.server import tidying
+from safelight.server.pictures import Pictures
 from safelight.server.tidying import Grace, Tidying
 
 pytestmark = pytest.mark.anyio
@@ -194,3 +196,28 @@ class Rounds:
         async with asyncio.timeout(20):
             while self.begun < wanted:
                 await asyncio.sleep(0.005)
+
+
+async def test_a_picture_that_a_job_is_about_to_read_stays_though_it_leaves_the_bin(tmp_path):
+    """It is resolved, then tidied away for good, and only then is the job that reads it stored."""
+    clocks = Clocks()
+    clocks.wall_s = time.time()
+    folders, unnamed = forgotten(tmp_path)
+    store = MemoryStore(wall=clocks.wall, tick=clocks.tick)
+    await store.open()
+    job = await started(store)
+    sha256 = folders.artifacts.put(b"an old picture")
+    os.utime(folders.artifacts.path(sha256), (0, 0))
+    old, _ = await store.add_artifact(artifact(job, sha256=sha256), 1)
+    await store.succeed(job.id, 1, {}, {}, 0)
+    await store.update_artifact(old.id, binned=True)
+    clocks.tick_s += 8 * DAY_S
+    pictures = Pictures(store, None, folders.uploads, folders.artifacts, folders.thumbnails)
+    ref = await pictures.resolve("ada", old.id, "image")
+    done = await tidy(store, Retention(), folders, time.time() - GRACE_S)
+    assert (done.binned, done.files) == (1, 1) and not unnamed.exists()
+    await submitted(store, files=(ref.sha256,))
+    assert Path(ref.path).read_bytes() == b"an old picture"
+    assert await store.named([sha256]) == {sha256}
+    with pytest.raises(InvalidRequest, match="no upload or artifact"):
+        await pictures.resolve("ada", old.id, "image")
