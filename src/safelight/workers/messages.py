@@ -37,7 +37,7 @@ class Assign(Message, frozen=True):
     checkpoint: str = ""
     previews: bool = False
     alone: bool = False
-    plan: dict[str, Any] = {}
+    plan: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Cancel(Message, frozen=True):
@@ -99,7 +99,7 @@ class Ready(Message, frozen=True):
     threads: int
     bytes_free: int
     versions: dict[str, str]
-    plan: dict[str, Any] = {}
+    plan: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Heartbeat(Message, frozen=True):
