@@ -76,6 +76,10 @@ def test_what_was_loaded_is_there_for_the_next_job(server: RealServer) -> None:
     assert server.finished(job)["state"] == "succeeded"
     assert [event for event in server.events(job) if event["kind"] == "loading"] == []
     assert len(held(server)) == 1
+    [view] = [each for each in server.http.get("/v1/models").json()["data"] if each["id"] == "tiny"]
+    assert view["loaded_on"] == ["worker-1"] and set(view["stored"]) == {"F32", "I64"}
+    shown = shell(server, "models", "show", "tiny").stdout
+    assert "loaded_on" in shown and "F32 " in shown and "MiB, I64 616 B" in shown, "bytes of each kind"
 
 
 def test_a_loading_is_told_in_bytes_while_it_goes_on(server: RealServer) -> None:

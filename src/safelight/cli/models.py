@@ -53,9 +53,11 @@ def show_model(name: str, as_json: bool) -> None:
         raise NotFound(f"There is no model {name!r}.", hint)
     if as_json:
         listing.document(model)
-    else:
-        listing.facts({("name" if key == "id" else key): value for key, value in model.items()
-                       if key not in ("object", "owned_by")})  # fmt: skip
+        return
+    stored = ", ".join(f"{kind} {listing.size(count)}" for kind, count in model["stored"].items())
+    shown = {**model, "bytes": listing.size(model["bytes"]), "stored": stored}
+    listing.facts({("name" if key == "id" else key): value for key, value in shown.items()
+                   if key not in ("object", "owned_by")})  # fmt: skip
 
 
 @models.command("add-folder")

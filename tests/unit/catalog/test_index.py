@@ -17,6 +17,7 @@ from tests.unit.catalog.test_fingerprint import shapes
 from safelight.catalog import scan
 from safelight.catalog.hashes import FileHashes
 from safelight.catalog.index import FolderCatalog
+from safelight.catalog.named import NamedFolders
 from safelight.catalog.pins import check, pin
 from safelight.errors import InvalidRequest, UnreadableFile
 
@@ -275,3 +276,46 @@ def test_hashes_come_in_the_background_and_are_remembered(tmp_path):
     fresh.drain()
     assert fresh.known(tmp_path / "nowhere") == ""
     fresh.close()
+
+
+def test_an_absolute_path_names_what_lies_in_a_model_folder(tmp_path):
+    inside = tmp_path / "models"
+    file = checkpoint(inside / "people" / "two.safetensors")
+    index = write_folder(tiny_stable_diffusion(), inside / "diffusers")
+    lora(inside / "ink.safetensors")
+    catalog = FolderCatalog([inside], bundled=False)
+    for path in (file, file.parent / ".." / "people" / "two.safetensors"):
+        assert catalog.model(str(path)).ref.path == str(file)
+    assert catalog.model(str(index)).ref == catalog.model(str(index.parent)).ref
+    assert catalog.lora(str(inside / "ink.safetensors")).name == "ink"
+    with pytest.raises(InvalidRequest, match="there is no model"):
+        catalog.model(str(inside / "ink.safetensors"))
+    with pytest.raises(InvalidRequest, match="there is no model"):
+        catalog.model(str(inside / "nothing.safetensors"))
+
+
+@pytest.mark.parametrize("way", ["{root}/outside.safetensors", "{root}/models/../outside.safetensors", "/etc/passwd",
+                                 "{root}/models-2/one.safetensors", "~/one.safetensors"])  # fmt: skip
+def test_a_path_outside_the_model_folders_is_refused_whatever_lies_there(tmp_path, way):
+    checkpoint(tmp_path / "outside.safetensors")
+    checkpoint(tmp_path / "models" / "one.safetensors")
+    catalog = FolderCatalog([tmp_path / "models"], bundled=False)
+    with pytest.raises(InvalidRequest, match="outside the model folders") as refused:
+        catalog.model(way.format(root=tmp_path))
+    assert "add-folder" in refused.value.errors[0].hint
+
+
+def test_folders_that_a_settings_file_names_are_looked_through_as_it_stands(tmp_path, caplog):
+    file = tmp_path / "safelight.toml"
+    for name in ("here", "there"):
+        checkpoint(tmp_path / name / f"{name}.safetensors")
+    lora(tmp_path / "adapters" / "ink.safetensors")
+    catalog = FolderCatalog([tmp_path / "here"], bundled=False, named=NamedFolders(file))
+    assert names(catalog) == ["here"]
+    folders = json.dumps([str(tmp_path / "here"), str(tmp_path / "there")])
+    file.write_text(f"[models]\nfolders = {folders}\nlora_folders = [{json.dumps(str(tmp_path / 'adapters'))}]\n")
+    assert names(catalog) == ["here", "there", "ink"], "a folder that is named twice is looked through once"
+    file.write_text("[models]\nfolders = [")
+    assert names(catalog) == ["here", "there", "ink"] and "stay as they were" in caplog.text
+    file.unlink()
+    assert names(catalog) == ["here"]

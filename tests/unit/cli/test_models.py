@@ -6,6 +6,7 @@ import json
 import shutil
 import tomllib
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from safetensors.numpy import save_file
 
 from safelight.catalog.index import FolderCatalog, bundled_folders
 from safelight.cli.main import safelight
+from safelight.cli.models import models
+from safelight.core.operations.contract import operation_table
 from safelight.errors import Conflict, UnreadableFile
 
 
@@ -127,3 +130,14 @@ def test_a_folder_is_written_once_and_beside_what_is_there(home, tmp_path):
     text = (home / "safelight.toml").read_text()
     assert text.startswith("# ours\n[server]\nport = 9000\n")
     assert tomllib.loads(text)["models"]["folders"] == ["/elsewhere", str(tmp_path / "more")]
+
+
+@pytest.mark.parametrize(("command", "operation"), [("load", "model.load"), ("unload", "model.unload")])
+def test_a_command_by_hand_has_the_fields_of_its_operation(command, operation):
+    taken = {each.name: each for each in models.commands[command].params if each.name != "as_json"}
+    fields = operation_table().get(operation).request.model_fields
+    assert set(taken) == set(fields) - {"operation"}
+    for name in {"role", "dtype"} & set(taken):
+        [choices] = [get_args(each) for each in (fields[name].annotation, *get_args(fields[name].annotation))
+                     if get_origin(each) is Literal]  # fmt: skip
+        assert tuple(taken[name].type.choices) == choices

@@ -7,6 +7,7 @@ import torch
 from accelerate import init_empty_weights
 from tests.builders.headers import header_of, write_sparse
 from tests.builders.stable_diffusion import TinyStableDiffusion, single_file_tensors
+from tests.builders.timing import processor_seconds
 from tests.builders.words import tiny_clip_tokenizer
 
 from safelight.catalog.fingerprint import examine
@@ -33,6 +34,8 @@ def test_a_header_of_real_shapes_is_identified_and_its_sizes_are_known(family, t
     assert sum(name.startswith("first_stage_model.") for name in shapes) == 248
 
     identity = examine(path)
+    look = f"examine(Path({str(path)!r}))"
+    assert processor_seconds(look, "from pathlib import Path; from safelight.catalog.fingerprint import examine") < 0.02
     assert (identity.family, identity.channels) == (family, 4)
     assert identity.context_width == {"sd1": 768, "sd2": 1024}[family]
     assert identity.text_layers == {"sd1": 12, "sd2": 23}[family] == own["text_encoder"]["num_hidden_layers"]

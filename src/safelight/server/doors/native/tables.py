@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 from safelight.catalog.scan import Entry
 from safelight.core.parameters import Parameter
 from safelight.server.doors.native.routes import Reach
+from safelight.server.services import WorkerView
 
 router = APIRouter(prefix="/v1", tags=["what is there"])
 
@@ -74,7 +76,9 @@ class OperationView(BaseModel):
 
 
 class ModelView(BaseModel):
-    """A checkpoint: OpenAI's fields, and ours. `defaults`: what the file itself advises."""
+    """A checkpoint: OpenAI's fields, and ours. `defaults`: what the file itself advises; `stored`: bytes of each kind
+    that its tensors are stored in, most first; `loaded_on`: workers with some of it in memory.
+    """
 
     id: str
     object: str = "model"
@@ -84,11 +88,13 @@ class ModelView(BaseModel):
     title: str
     license: str
     bytes: int
+    stored: dict[str, int]
     sha256: str
     prediction: str
     defaults: dict[str, Any]
     notes: list[str]
     is_default: bool
+    loaded_on: list[str]
 
 
 class UnusableView(BaseModel):
@@ -172,8 +178,9 @@ async def list_models(services: Reach) -> ModelList:
     """Checkpoints by the names that requests use."""
     entries = await asyncio.to_thread(services.catalog.entries)
     default = services.catalog.default.casefold()
+    workers = services.control.workers()
     return ModelList(
-        data=[_model(entry, default) for entry in entries if entry.kind == "checkpoint"],
+        data=[_model(entry, default, workers) for entry in entries if entry.kind == "checkpoint"],
         unusable=[
             UnusableView(id=entry.name, problem=entry.problem, hint=entry.hint)
             for entry in entries
@@ -281,7 +288,7 @@ def _parameters(parameters: tuple[Parameter, ...]) -> list[ParameterView]:
     ]
 
 
-def _model(entry: Entry, default: str) -> ModelView:
+def _model(entry: Entry, default: str, workers: Sequence[WorkerView]) -> ModelView:
     ref, identity = entry.ref, entry.identity
     if ref is None or identity is None:
         raise ValueError(f"{entry.path} is listed as a checkpoint but was never identified")
@@ -293,9 +300,11 @@ def _model(entry: Entry, default: str) -> ModelView:
         title=said.title,
         license=said.license,
         bytes=entry.bytes,
+        stored=dict(identity.stored),
         sha256=ref.sha256,
         prediction=said.prediction,
         defaults=dict(said.defaults),
         notes=list(said.notes),
         is_default=entry.name.casefold() == default,
+        loaded_on=[worker.id for worker in workers if ref.key in worker.holds],
     )
