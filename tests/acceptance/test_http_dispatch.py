@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from tests.unit.server.staging import Actor, Theatre, stage
@@ -55,6 +56,19 @@ def test_jobs_that_may_not_run_hide_nobody_behind_them(tmp_path):
     with stage(tmp_path, store=accepted(*[{}] * 450), jobs={"take_up": False}) as here:
         assert here.done(here.submit("draw", **SMALL))["state"] == "succeeded"
         assert here.job("j0")["state"] == here.job("j449")["state"] == "queued"
+
+
+def test_jobs_of_this_server_run_though_its_wall_clock_is_set_back(tmp_path):
+    """What an earlier server left is told by its ids, not by its age: after a jump back everything would be older."""
+    back_s = [0.0]
+    store = MemoryStore(wall=lambda: time.time() - back_s[0])
+    asyncio.run(store.submit(NewJob("left", OWNER, "image.generate", {}, DRAW, "f")))
+    with stage(tmp_path, store=store, jobs={"take_up": False}) as here:
+        back_s[0] = 40 * 86_400.0
+        job = here.done(here.submit("draw", **SMALL))
+        assert job["state"] == "succeeded" and job["created_at"] < time.time() - 39 * 86_400
+        assert here.job("left")["state"] == "queued"
+        assert 0 <= here.http.get("/v1/system").json()["uptime_s"] < 600
 
 
 class Stuck(Actor):

@@ -133,7 +133,7 @@ def build(
     services = Services(
         settings=settings, tables=tables, contract=contract, store=store, hub=hub, catalog=catalog, pictures=pictures,
         submissions=submissions, control=dispatch, artifact_file=folders.artifacts.path, token=lock.token,
-        stop=stop, started_at=time.time(),
+        stop=stop, started=time.monotonic(),
     )  # fmt: skip
     parts = Parts(lock, store, hub, catalog, hashes, files, folders, retention_of(settings), launcher, dispatch,
                   addresses)  # fmt: skip

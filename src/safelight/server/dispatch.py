@@ -19,7 +19,7 @@ from safelight.core.states import AttemptEnd, JobState
 from safelight.errors import NotFound, SafelightError, StaleAttempt
 from safelight.jobs import dispatcher
 from safelight.jobs.dispatcher import AssignTo, Decision, OpenJob, PassOver, Preempt, Refuse
-from safelight.jobs.records import Job
+from safelight.jobs.records import Filter, Job
 from safelight.jobs.store import Store
 from safelight.server.hearing import Hearing, drop
 from safelight.server.hub import Hub
@@ -38,6 +38,8 @@ TICK_S = 1.0
 
 HEAD = 200
 """So many jobs of the queue are read at first."""
+
+EVERY_JOB = 1 << 31
 
 DECLINED_S = 2.0
 """A job that a worker declined is not offered again for so long."""
@@ -58,7 +60,7 @@ class Dispatch:
         self._declined: dict[str, float] = {}
         self._leaving: set[tuple[str, int]] = set()
         self._woken = asyncio.Event()
-        self._began_at = 0.0 if settings.jobs.take_up else time.time()
+        self._left_over: frozenset[str] = frozenset()
         self._stopping = False
         self._loop: asyncio.Task[None] | None = None
         self._hearing = Hearing(
@@ -76,6 +78,9 @@ class Dispatch:
         """Give back what an earlier server left running, then keep workers and hand out jobs."""
         for job in await self._store.expired():
             await self._give_back(job, AttemptEnd.SERVER_STOPPED, "The server ended while the job ran.")
+        if not self._jobs.take_up:
+            wanted = Filter(states=(JobState.QUEUED, JobState.PAUSED), limit=EVERY_JOB)
+            self._left_over = frozenset(job.id for job in await self._store.jobs(wanted))
         self._hub.on_watch = self._watch
         await self._pool.open()
         self._loop = asyncio.create_task(self._run(), name="dispatch")
@@ -160,7 +165,7 @@ class Dispatch:
         while True:
             now = time.time()
             waiting = await self._store.waiting(now, limit)
-            queued = [job for job in waiting if job.created_at >= self._began_at and not self._was_declined(job.id)]
+            queued = [job for job in waiting if job.id not in self._left_over and not self._was_declined(job.id)]
             views = self._views(by_id)
             known = [job for job in queued if self._operations.find(job.operation) is not None]
             decisions: list[Decision] = [_unavailable(job) for job in queued if job not in known]

@@ -73,7 +73,7 @@ class Catalog(Protocol):
 class Services:
     """Everything a door works with. `artifact_file`: where the content of that SHA-256 lies.
 
-    `token`: proves that a caller may stop the server; `stop`: begins to stop it. `started_at`: seconds since the epoch.
+    `token`: proves that a caller may stop the server; `stop`: begins to stop it. `started`: monotonic seconds.
     """
 
     settings: Settings
@@ -88,4 +88,4 @@ class Services:
     artifact_file: Callable[[str], Path]
     token: str
     stop: Callable[[], None]
-    started_at: float
+    started: float

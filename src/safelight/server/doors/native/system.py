@@ -89,7 +89,7 @@ async def system(services: Reach) -> SystemView:
         python=platform.python_version(),
         platform=platform.platform(),
         pid=os.getpid(),
-        uptime_s=time.time() - services.started_at,
+        uptime_s=time.monotonic() - services.started,
         environment=services.settings.environment,
         home=str(services.settings.storage.home),
         default_model=services.settings.models.default,
@@ -109,7 +109,7 @@ async def metrics(services: Reach) -> Response:
         *_family("safelight_jobs", "gauge", "Jobs by state", [({"state": str(s)}, n) for s, n in counts.items()]),
         *_family("safelight_queue_length", "gauge", "Jobs that wait", [({}, counts.get(JobState.QUEUED, 0))]),
         *_family("safelight_event_listeners", "gauge", "Open event streams", [({}, services.hub.listeners)]),
-        *_family("safelight_uptime_seconds", "counter", "Since the start", [({}, time.time() - services.started_at)]),
+        *_family("safelight_uptime_seconds", "counter", "Since the start", [({}, time.monotonic() - services.started)]),
     ]
     workers = services.control.workers()
     labels = [{"worker": each.id, "device": each.device} for each in workers]
