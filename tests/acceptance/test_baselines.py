@@ -40,8 +40,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
 
 
 def baseline(server: RealServer, *arguments: str | Path) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error."""
-    environ = os.environ | {"SAFELIGHT_URL": str(server.http.base_url), "SAFELIGHT_HOME": str(server.home)}
+    """Exit code, standard output, standard error; drawn by `server`."""
+    return run({"SAFELIGHT_URL": str(server.http.base_url), "SAFELIGHT_HOME": str(server.home)}, *arguments)
+
+
+def run(variables: dict[str, str], *arguments: str | Path) -> tuple[int, str, str]:
+    """The same with these variables."""
+    environ = os.environ | variables
     command = [sys.executable, "-c", "from safelight.cli.main import main; main()", "baseline", *map(str, arguments)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=280, check=False)
     assert "Traceback" not in done.stderr, done.stderr
@@ -57,11 +62,15 @@ def perturb(file: Path) -> None:
     file.write_bytes(encode_picture(touched, "png", 92, texts))
 
 
-def test_the_golden_pictures_of_the_repository_hold(server, tmp_path) -> None:
-    code, out, err = baseline(server, "compare", "--config", BASELINES / "postcards.toml", "--output-dir", tmp_path,
-                              "--log-level", "error")  # fmt: skip
+def test_the_golden_pictures_of_the_repository_hold(tmp_path) -> None:
+    home = {"SAFELIGHT_HOME": str(tmp_path / "home"), "SAFELIGHT_DEVICES_DTYPE": "bf16", "TMPDIR": str(tmp_path)}
+    code, out, err = run(home, "compare", "--config", BASELINES / "postcards.toml", "--output-dir", tmp_path,
+                         "--log-level", "error")  # fmt: skip
     told = json.loads((tmp_path / "baselines.json").read_text())
-    assert (code, err) == (0, ""), (out, err)
+    assert code == 0 and err.startswith("No server runs; started one at ") and err.count("\n") == 1, (out, err)
+    assert (tmp_path / "baselines.html").is_file() and not list(tmp_path.glob("safelight-*")), (
+        "its server leaves nothing"
+    )
     assert told["passed"] and len(told["cases"]) == len(list((BASELINES / "postcards").glob("*.png")))
     assert all(case["identical"] or (case["promised"] == "alike" and case["plan"]) for case in told["cases"])
 

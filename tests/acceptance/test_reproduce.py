@@ -61,6 +61,7 @@ def rewritten(source: Path, target: Path, **texts: str) -> Path:
         ("a.png", {}),
         ("a.webp", {"format": "webp", "quality": 60}),
         ("a.jpg", {"format": "jpeg", "quality": 70}),
+        ("a.avif", {"format": "avif", "quality": 70}),
     ],
 )
 def test_a_deterministic_picture_comes_out_the_same(server, tmp_path, name, output) -> None:

@@ -40,7 +40,7 @@ def snapshot() -> Snapshot:
         {"denoised": torch.randn(4, 8, 8), "sigma": 1 / 3, "count": 2},
         {"generator": torch.get_rng_state()},
     )
-    return Snapshot(IDENTITY, results, {5: run, 6: RunState(0, torch.randn(4, 8, 8))})
+    return Snapshot(IDENTITY, results, {5: run, 6: RunState(0, torch.randn(4, 8, 8))}, width=2)
 
 
 def same(left: object, right: object) -> bool:
