@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 _STORED = {dtype: name for name, dtype in DTYPES.items()}
 _PAD = "safelight.pad."
 _PIECE = 8 << 20
+_QUIET_S = 3.0
+"""Copies are written this long after the last conversion, so as not to slow down the next component's."""
+
 _ABANDONED_S = 3600.0
 """A half-written file that nobody has written to for so long belongs to a process that is gone."""
 
@@ -45,6 +48,8 @@ class ConvertedWeights:
         self._limit = limit
         self._one_at_a_time = threading.Lock()
         self._writing: list[threading.Thread] = []
+        self._given_at = 0.0
+        self._hurry = threading.Event()
 
     def find(self, key: str, plot: Plot) -> dict[str, Tensor] | None:
         """The parameters of the copy named `key`, mapped; None where there is none. One that is damaged is removed."""
@@ -70,6 +75,7 @@ class ConvertedWeights:
         """Write a block of parameters in the background, and remove older copies where it grows too many."""
         if plot.bytes > self._limit:
             return
+        self._given_at = time.monotonic()
         self._writing = [each for each in self._writing if each.is_alive()]
         # A daemon: whoever ends the process need not wait for a copy that can be made again.
         thread = threading.Thread(target=self._keep, args=(key, plot, block), name="converted-weights", daemon=True)
@@ -77,14 +83,18 @@ class ConvertedWeights:
         thread.start()
 
     def settle(self) -> None:
-        """Return once everything given so far is written."""
+        """Write at once, and return when everything given so far is written."""
+        self._hurry.set()
         for each in self._writing:
             each.join()
+        self._hurry.clear()
 
     def _path(self, key: str, plot: Plot) -> Path:
         return self._folder / f"{key[:32]}.{_STORED[plot.placing.dtype].lower()}.safetensors"
 
     def _keep(self, key: str, plot: Plot, block: Any) -> None:
+        while (left := self._given_at + _QUIET_S - time.monotonic()) > 0 and not self._hurry.wait(left):
+            continue
         with self._one_at_a_time:
             path = self._path(key, plot)
             partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -7,14 +7,18 @@ round otherwise, so results would differ between ways of loading.
 from __future__ import annotations
 
 import math
+import mmap
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from safelight.engine.residency import memory
 from safelight.engine.weights.stored import Shape
 
 ALIGNMENT = 64
@@ -61,8 +65,14 @@ class Plot:
         return self.offsets[last] + -(-size // ALIGNMENT) * ALIGNMENT
 
     def block(self) -> Any:
-        """An uninitialised block for the host. torch's memory begins at multiples of 64 bytes."""
-        return torch.empty(self.bytes, dtype=torch.uint8).numpy()
+        """A block for the host, of whole pages that no one else is on: it goes back to the system when it is let go,
+        and leaves no hole among the memory of passes. MemoryError where the system refuses it."""
+        private = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+        try:
+            with memory.capped():
+                return np.frombuffer(mmap.mmap(-1, max(1, self.bytes), **private), np.uint8, self.bytes)
+        except OSError as error:
+            raise MemoryError(f"{self.bytes >> 20} MiB for weights: {error}") from error
 
     def parameters(self, block: Any, start: int = 0) -> dict[str, Tensor]:
         """The parameters in a block: a writable buffer, in which they begin at the byte `start`."""
