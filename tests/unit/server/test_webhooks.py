@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import sys
+import threading
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -15,7 +16,7 @@ from safelight.errors import InvalidRequest, StoreUnusable, UnreadableFile
 from safelight.jobs.memory import MemoryStore
 from safelight.jobs.records import DeliveryState, Webhook
 from safelight.server.webhooks import outbox as outboxes
-from safelight.server.webhooks.addresses import Addresses, is_public
+from safelight.server.webhooks.addresses import LOOKUPS, Addresses, Lookups, is_public
 from safelight.server.webhooks.outbox import Outbox, pause_s
 from safelight.server.webhooks.sender import MAX_BODY, body_of
 from safelight.server.webhooks.signature import SECRET_NAME, headers, secret_of
@@ -100,6 +101,25 @@ async def test_the_systems_own_names_of_this_machine_are_refused(host: str) -> N
     there = Addresses([])
     with pytest.raises(InvalidRequest, match=r"not public|not found|no URL"):
         await there.of(there.parsed(f"https://{host}/"))
+
+
+async def test_names_that_nobody_answers_for_hold_up_nobody_else(monkeypatch) -> None:
+    monkeypatch.setattr("safelight.server.webhooks.addresses.RESOLVE_S", 0.1)
+    held, asked = threading.Event(), []
+
+    def look(host, port, **_):
+        asked.append(host)
+        if host == "slow.example":
+            held.wait(20)
+        return [(0, 0, 0, "", ("93.184.216.34", port)), (0, 0, 0, "", ("93.184.216.34", port))]
+
+    there = Addresses([], Lookups(look))
+    lookups = [there.of(there.parsed("https://slow.example")) for _ in range(LOOKUPS + 3)]
+    failed = await asyncio.gather(*lookups, return_exceptions=True)
+    assert all("no answer within 0.1 s" in str(each) for each in failed) and len(failed) == LOOKUPS + 3
+    assert asked == ["slow.example"] * LOOKUPS, "the rest had no thread, and the pool of other work none of these"
+    held.set()
+    assert await there.of(there.parsed("https://quick.example")) == [ip_address("93.184.216.34")]
 
 
 # ---- the secret and the signature

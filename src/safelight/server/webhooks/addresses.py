@@ -8,10 +8,12 @@ then made to one of these and not to the name: a name may stand for another addr
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import contextlib
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Sequence
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 import httpx
 
@@ -25,12 +27,48 @@ Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 MAX_URL = 2000
 RESOLVE_S = 5.0
+LOOKUPS = 8
 
 
-async def resolved(host: str, port: int) -> list[Address]:
-    """What the system says: DNS, the hosts file, and every way to write an address (127.1, 0x7f000001)."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found))
+class Lookups:
+    """What the system says a name stands for: DNS, the hosts file, and every way to write an address (127.1, 0x7f.1).
+
+    The system may keep a caller waiting for half a minute. Each lookup therefore has a thread of its own, at most
+    `LOOKUPS` at once: names that nobody answers for hold up neither the threads of others nor the end of the program.
+    """
+
+    def __init__(self, look: Callable[..., Sequence[Any]] = socket.getaddrinfo) -> None:
+        """`look`: as socket.getaddrinfo."""
+        self._look = look
+        self._free = asyncio.Semaphore(LOOKUPS)
+
+    async def __call__(self, host: str, port: int) -> list[Address]:
+        """See Resolve."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Sequence[Any]] = loop.create_future()
+        await self._free.acquire()
+
+        def told(found: Sequence[Any], error: Exception | None) -> None:
+            self._free.release()
+            if answer.done():
+                return  # who asked waits no more
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(found)
+
+        def look() -> None:
+            found: Sequence[Any] = ()
+            error: Exception | None = None
+            try:
+                found = self._look(host, port, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError) as failure:
+                error = failure
+            with contextlib.suppress(RuntimeError):  # the loop may be closed by then
+                loop.call_soon_threadsafe(told, found, error)
+
+        threading.Thread(target=look, name=f"lookup of {host}", daemon=True).start()
+        return list(dict.fromkeys(ip_address(str(each[4][0]).partition("%")[0]) for each in await answer))
 
 
 def is_public(address: Address) -> bool:
@@ -42,11 +80,14 @@ def is_public(address: Address) -> bool:
 
 
 class Addresses:
-    """The addresses that a webhook may lead to. `networks`: allowed although not public; there http is allowed too."""
+    """The addresses that a webhook may lead to. `networks`: allowed although not public; there http is allowed too.
 
-    def __init__(self, networks: Sequence[Network], resolve: Resolve = resolved) -> None:
+    `resolve`: in place of the system's answers.
+    """
+
+    def __init__(self, networks: Sequence[Network], resolve: Resolve | None = None) -> None:
         self._networks = tuple(networks)
-        self._resolve = resolve
+        self._resolve = resolve or Lookups()
 
     def parsed(self, text: str) -> httpx.URL:
         """The URL, checked for its form; InvalidRequest."""
