@@ -148,3 +148,16 @@ def test_another_plan_is_told_by_name_and_promises_40_dB(server, tmp_path) -> No
     said = json.loads(out)
     assert code == 0 and said["promised"] == "alike"
     assert [each.split(" was ")[0] for each in said["plan"]] == ["torch", "threads"]
+    assert said["settings"] == ["devices.threads=64"]
+
+
+def test_where_it_does_not_come_out_the_way_to_it_is_told(server, tmp_path) -> None:
+    other = drawn(server, tmp_path, "other.png", deterministic=True, seed=6)
+    texts = read_metadata(drawn(server, tmp_path, deterministic=True))
+    told = json.loads(texts[MADE])
+    told["plan"] |= {"dtype": "bf16"}
+    file = rewritten(other, tmp_path / "bf16.png", **{REQUEST: texts[REQUEST], MADE: json.dumps(told)})
+    code, out, _ = reproduce(server, file)
+    assert code == 1 and "promised: at least 40 dB." in out
+    assert "Computed otherwise: dtype was bf16, here it is fp32." in out
+    assert "A server with --set devices.dtype=bf16 computes more alike." in out

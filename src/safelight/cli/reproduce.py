@@ -21,14 +21,21 @@ if TYPE_CHECKING:
 LEAST_PSNR = 40.0
 """What is promised, in dB, where the same bytes are not."""
 
+SETTINGS = {"device": "devices.device", "dtype": "devices.dtype", "threads": "devices.threads"}
+"""Parts of a plan that a server takes from a setting."""
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the picture came out. `plan`: what was computed otherwise, by name. `exact`: the same bytes are promised."""
+    """How the picture came out. `plan`: what was computed otherwise, by name. `exact`: the same bytes are promised.
+
+    `settings`: of a server that would compute more alike.
+    """
 
     likeness: Likeness
     plan: tuple[str, ...]
     exact: bool
+    settings: tuple[str, ...]
 
     @property
     def reproduced(self) -> bool:
@@ -149,7 +156,12 @@ def _judge(file: Path, found: Origin, data: bytes) -> Verdict:
             likeness = compare(kept, drawn)
         except ValueError as error:
             raise InvalidRequest(InvalidValue("", f"{file.name} was changed since it was made: {error}")) from None
-    return Verdict(likeness, changed, exact=found.deterministic and not changed)
+    settings = tuple(
+        f"{setting}={found.plan[name]}"
+        for name, setting in SETTINGS.items()
+        if name in found.plan and found.plan[name] != plan.get(name)
+    )
+    return Verdict(likeness, changed, found.deterministic and not changed, settings)
 
 
 def _threads(was: Any, now: Any) -> tuple[str, ...]:
@@ -160,7 +172,8 @@ def _threads(was: Any, now: Any) -> tuple[str, ...]:
 def _facts(file: Path, job: Job, verdict: Verdict, destination: str | None) -> dict[str, Any]:
     return {
         "file": str(file), "reproduced": verdict.reproduced, "promised": "identical" if verdict.exact else "alike",
-        **verdict.likeness.facts(), "plan": list(verdict.plan), "job": job.id, "output": destination,
+        **verdict.likeness.facts(), "plan": list(verdict.plan), "settings": list(verdict.settings),
+        "job": job.id, "output": destination,
     }  # fmt: skip
 
 
@@ -174,5 +187,7 @@ def _tell(verdict: Verdict, destination: str | None) -> None:
                    f"pixels differ, by at most {seen.largest} of 255; promised: {promised}.")  # fmt: skip
     for each in verdict.plan:
         click.echo(f"Computed otherwise: {each}.")
+    if verdict.settings and not verdict.reproduced:
+        click.echo(f"A server with {', '.join(f'--set {each}' for each in verdict.settings)} computes more alike.")
     if destination is not None:
         click.echo(destination)
