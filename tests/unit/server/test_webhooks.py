@@ -317,6 +317,32 @@ async def test_what_cannot_be_noted_or_fails_inside_is_sent_again() -> None:
     assert len(post.sent) == 4 and len(set(post.sent)) == 2
 
 
+class Unreadable(MemoryStore):
+    """A store whose first looks into the outbox fail, each in another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors = [StoreUnusable("locked"), ValueError("a fault"), OSError("the disk")]
+
+    async def undelivered(self, after: int = 0):
+        if self.errors:
+            raise self.errors.pop(0)
+        return await super().undelivered(after)
+
+
+async def test_an_outbox_that_cannot_be_read_is_read_again(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(outboxes, "STORE_PAUSE_S", 0.01)
+    store = Unreadable()
+    await store.open()
+    job = await submitted(store, webhook=ALL)
+    box = Outbox(store, Post(), WebhookSettings())
+    box.begin()
+    await settled(store, job.id)
+    await box.end()
+    told = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+    assert told == ["locked", "a fault", "the disk"]
+
+
 async def test_a_long_event_leaves_its_data_out(store) -> None:
     job = await started(store, webhook=ALL)
     await store.succeed(job.id, 1, {"text": "x" * MAX_BODY}, {}, 0)

@@ -8,6 +8,7 @@ when this server knew of the last try: a wall clock that jumps neither holds mes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -89,17 +90,14 @@ class Outbox:
 
     async def _run(self) -> None:
         while True:
-            wait_s: float | None
-            try:
-                await self._look()
-                wait_s = self._start()
-            except (SafelightError, OSError):
-                log.exception("The outbox of webhooks cannot be read; once more in %g s.", STORE_PAUSE_S)
-                wait_s = STORE_PAUSE_S
-            try:
-                await asyncio.wait_for(self._changed.wait(), wait_s)
-            except TimeoutError:
+            [failed] = await asyncio.gather(self._look(), return_exceptions=True)
+            if failed is not None:
+                log.error("The outbox of webhooks cannot be read; again in %g s.", STORE_PAUSE_S, exc_info=failed)
+                await asyncio.sleep(STORE_PAUSE_S)
+                self._changed.set()
                 continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._start())
 
     async def _look(self) -> None:
         """Learn of deliveries that were put down since the last look."""
