@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from accelerate import init_empty_weights
 from torch import nn
+from transformers.initialization import no_init_weights
 
 from safelight.engine.weights.reading import Plan, Reading
 from safelight.engine.weights.room import Placing, Plot
@@ -26,7 +27,7 @@ def assemble(
     No random initialisation, no second copy. UnreadableFile naming every parameter the file lacks and every tensor
     the network has no place for; `what` names the network there.
     """
-    with init_empty_weights():
+    with init_empty_weights(), no_init_weights():
         module = build()
     wanted = {name: tuple(parameter.shape) for name, parameter in module.state_dict(keep_vars=True).items()}
     _agree(what, wanted, plan)
