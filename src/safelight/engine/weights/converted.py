@@ -65,9 +65,12 @@ class ConvertedWeights:
                 raise UnreadableFile(f"{path} has changed its size.")
         except FileNotFoundError:
             return None
-        except (UnreadableFile, OSError, ValueError) as error:
+        except (UnreadableFile, ValueError) as error:
             log.warning("A converted copy of weights is made again: %s", error)
             _remove(path)
+            return None
+        except OSError as error:  # its rights, or no memory to map it
+            log.warning("A converted copy of weights cannot be used: %s", error)
             return None
         return plot.parameters(mapped, header.data)
 
