@@ -32,6 +32,8 @@ def submit(rows: Rows, new: NewJob, max_queued: int) -> tuple[Job, bool]:
     there = repeated(rows, new)
     if there is not None:
         return there, False
+    if new.retry_of is not None and rows.standing(new.retry_of) is None:  # else its files might go just now
+        raise NotFound(f"There is no job {new.retry_of!r} to retry.", "It was removed; hand in its request anew.")
     if max_queued:
         lifecycle.check_room(rows.counts()[JobState.QUEUED], max_queued)
     change = lifecycle.accept(new, rows.now.wall, rows.queued_from(new.priority) + 1)

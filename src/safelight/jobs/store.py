@@ -60,7 +60,7 @@ class Store(Protocol):
         """Accept a job: (the job, whether it is new). The event `queued` {position} is stored with it.
 
         The same owner's idempotency key or id with an equal fingerprint gives the job that is there; with another,
-        Conflict. QueueFull at `max_queued` queued jobs (0: no limit).
+        Conflict. QueueFull at `max_queued` queued jobs (0: no limit). NotFound where `retry_of` was forgotten.
         """
         ...
 

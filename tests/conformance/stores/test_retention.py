@@ -82,3 +82,13 @@ async def test_unfinished(store: Store) -> None:
     queued, running, over = await submitted(store), await started(store), await finished_job(store)
     await store.set_checkpoint(checkpoint(running))
     assert await store.unfinished([queued.id, running.id, over.id, "nobody"]) == {queued.id, running.id}
+
+
+async def test_a_job_that_was_forgotten_meanwhile_is_not_retried(store: Store) -> None:
+    old = await finished_job(store)
+    again = await submitted(store, retry_of=old.id)
+    assert again.retry_of == old.id
+    await store.forget([old.id])
+    with pytest.raises(NotFound, match="to retry"):
+        await store.submit(new_job(retry_of=old.id))
+    assert (await store.get(again.id)).retry_of == old.id

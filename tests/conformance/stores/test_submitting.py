@@ -10,22 +10,24 @@ from tests.conformance.stores.making import artifact, new_job, started, submitte
 from safelight.core.events import EventKind
 from safelight.core.states import AttemptEnd, JobState
 from safelight.errors import Conflict, NotFound, QueueFull
-from safelight.jobs.records import Filter
+from safelight.jobs.records import Filter, Webhook
 from safelight.jobs.store import Store
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_job_comes_back_as_it_was_submitted(store: Store, reopen) -> None:
+    await submitted(store, id="old")
     asked = new_job(
         "Hafen bei Nacht 🌃 \udcff", owner="åsa", tags=("a", "ü"), priority=-3, worker="cpu:0", not_before=5.0,
         deadline=9.5, retry_of="old", bytes_needed=2**40, weights_bytes=2**39, files=("f" * 64,),
+        group="åland", webhook=Webhook("https://example.org/ü?a=b", ("succeeded", "failed")),
     )  # fmt: skip
     job, new = await store.submit(asked)
     assert new
     assert job == await store.get(asked.id) == await (await reopen()).get(asked.id)
     for name in ("id", "owner", "operation", "request", "resolved", "model_key", "priority", "tags", "worker",
-                 "not_before", "deadline", "retry_of", "bytes_needed", "weights_bytes", "fingerprint"):  # fmt: skip
+                 "not_before", "deadline", "retry_of", "bytes_needed", "weights_bytes", "fingerprint", "group", "webhook"):  # fmt: skip
         assert getattr(job, name) == getattr(asked, name), name
     assert (job.state, job.attempt, job.created_at) == (JobState.QUEUED, 0, 1_800_000_000.0)
 
