@@ -27,7 +27,8 @@ async def test_a_job_comes_back_as_it_was_submitted(store: Store, reopen) -> Non
     assert new
     assert job == await store.get(asked.id) == await (await reopen()).get(asked.id)
     for name in ("id", "owner", "operation", "request", "resolved", "model_key", "priority", "tags", "worker",
-                 "not_before", "deadline", "retry_of", "bytes_needed", "weights_bytes", "fingerprint", "group", "webhook"):  # fmt: skip
+                 "not_before", "deadline", "retry_of", "bytes_needed", "weights_bytes", "fingerprint", "group",
+                 "webhook"):  # fmt: skip
         assert getattr(job, name) == getattr(asked, name), name
     assert (job.state, job.attempt, job.created_at) == (JobState.QUEUED, 0, 1_800_000_000.0)
 
