@@ -120,6 +120,41 @@ def test_the_guide_names_every_route(server):
     assert missing == []
 
 
+STARTS = ["POST /v1/jobs", "PUT /v1/jobs/{job_id}", "POST /v1/jobs/{job_id}/retry"]
+"""Routes that start work: each makes one job of an operation of the contract."""
+STEERS = ["PATCH /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}", "POST /v1/jobs/{job_id}/cancel"]
+"""Routes that change the work of a job that is there."""
+KEEPS = ["PATCH /v1/artifacts/{artifact_id}", "DELETE /v1/artifacts/{artifact_id}",
+         "POST /v1/artifacts/{artifact_id}/restore", "POST /v1/uploads", "POST /v1/shutdown"]  # fmt: skip
+"""Routes that touch no work. (A shutdown that is not allowed, here.)"""
+
+
+def test_a_route_that_starts_work_submits_an_operation_and_no_other_makes_a_job(server):
+    paths = server.http.get("/openapi.json").json()["paths"]
+    changing = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods if method != "get"}
+    assert changing == {*STARTS, *STEERS, *KEEPS}
+    old = server.submit("draw", **SMALL)
+    artifact_id = server.done(old)["artifacts"][0]["id"]
+    operations = {each["id"] for each in server.http.get("/v1/operations").json()["operations"]}
+    bodies = {"PATCH /v1/jobs/{job_id}": {"tags": ["seen"]}, "PATCH /v1/artifacts/{artifact_id}": {"favourite": True}}
+
+    def ids() -> list[str]:
+        return [each["id"] for each in server.http.get("/v1/jobs", params={"limit": 200}).json()["jobs"]]
+
+    for route in [*STARTS, *STEERS, *KEEPS]:
+        before = ids()
+        method, path = route.split()
+        job_id = "a-new-name" if method == "PUT" else old
+        body = {"operation": "image.generate", "prompt": "draw", **SMALL} if route in STARTS[:2] else bodies.get(route)
+        answer = server.http.request(method, path.format(job_id=job_id, artifact_id=artifact_id), json=body)
+        made = [each for each in ids() if each not in before]
+        assert len(made) == (route in STARTS), (route, answer.text)
+        assert all(server.done(each)["operation"] in operations for each in made)
+        if route in STARTS[:2]:
+            problem(server.http.request(method, path.format(job_id="x"), json={"prompt": "draw"}), 422,
+                    "invalid_request")  # fmt: skip
+
+
 def test_what_is_answered_is_what_is_described(server):
     """Each answer of a described route has the fields of its schema, and no others."""
     document = server.http.get("/openapi.json").json()
