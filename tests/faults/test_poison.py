@@ -69,7 +69,9 @@ def company(record: dict[str, Any], others: list[dict[str, Any]], number: int) -
     ]
 
 
-@pytest.mark.parametrize(("how", "name"), [("segv", "SIGSEGV"), ("abort", "SIGABRT")])
+@pytest.mark.parametrize(
+    ("how", "name"), [("segv", "SIGSEGV"), pytest.param("abort", "SIGABRT", marks=pytest.mark.slow)]
+)
 def test_a_job_that_crashes_its_worker_is_poison_and_its_neighbours_succeed(
     server: RealServer, peace: Peace, how: str, name: str
 ) -> None:
@@ -99,6 +101,7 @@ def test_a_job_whose_worker_is_killed_five_times_is_charged_nothing(server: Real
     assert len(server.steps(job)) <= 30 + 2 * 5, "each went on from its checkpoint"
 
 
+@pytest.mark.slow
 def test_a_job_that_hangs_its_worker_is_poison_in_the_end_and_its_neighbours_succeed(
     server: RealServer, peace: Peace
 ) -> None:

@@ -15,6 +15,9 @@ from .mix import asked, pixels
 from .rounds import Fault, campaign, each_in_turn
 from .verdict import judge
 
+SLACK_S = 0.5
+"""The step that was under way, and the time that writing a checkpoint takes."""
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="strikes are aimed with inotify")
 
 
@@ -37,19 +40,39 @@ def test_two_hundred_rounds(tmp_path: Path) -> None:
     assert max(each.lost_s for each in rounds) <= 2.0
 
 
-def test_the_verdict_sees_what_is_wrong(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_as_shipped_no_more_is_lost_than_the_checkpoint_interval(tmp_path: Path) -> None:
+    """Checkpoints every two seconds; a job of many seconds is struck again and again."""
+    chance = random.Random(seed())
+    with RealServer(tmp_path / "home", **{"jobs.checkpoint_interval_s": 2.0}) as server:
+        body = {**asked("exact", 1), "steps": 150, "width": 192, "height": 192}
+        peace = [pixels(server.file(server.submit(body)))]
+        lost = []
+        for number in range(5):
+            job = server.submit({**body, "output": {"quality": 2 + number}})
+            server.wait_for_step(job, chance.randrange(40, 130))
+            strike = time.time()
+            server.kill_worker()
+            verdict = judge(server, job, peace, True, [strike])
+            assert verdict.wrong == [] and verdict.resumed == 1
+            lost.append(verdict.lost_s)
+        sys.stdout.write(f"\nseconds of work lost, by kill: {', '.join(f'{each:.2f}' for each in lost)}\n")
+        assert max(lost) <= 2.0 + SLACK_S
+
+
+def test_the_verdict_sees_what_is_wrong(server: RealServer) -> None:
     """A judge that finds everything in order proves nothing unless it can find otherwise."""
-    with RealServer(tmp_path / "home") as server:
-        job, other = server.submit(asked("exact", 1)), server.submit(asked("exact", 2), seed=99)
-        mine, strange = ([pixels(server.file(each))] for each in (job, other))
-        assert judge(server, job, mine, True, []).wrong == []
-        assert "differs" in judge(server, job, strange, True, []).wrong[0]
-        assert "dB" in judge(server, job, strange, False, []).wrong[0]
-        assert "2 were asked for" in judge(server, job, mine * 2, True, []).wrong[0]
-        name = server.job(job)["artifacts"][0]["sha256"]
-        lies = server.home / "artifacts" / name[:2] / name
-        lies.write_bytes(lies.read_bytes()[:-7])
-        assert "is not the file" in judge(server, job, mine, True, []).wrong[0]
-        failed = server.submit(asked("exact", 1), not_before=time.time() + 1000)
-        server.http.post(f"/v1/jobs/{failed}/cancel")
-        assert "it cancelled" in judge(server, failed, mine, True, []).wrong[0]
+    job, other = server.submit(asked("exact", 71)), server.submit(asked("exact", 72), seed=99)
+    mine, strange = ([pixels(server.file(each))] for each in (job, other))
+    assert judge(server, job, mine, True, []).wrong == []
+    assert "differs" in judge(server, job, strange, True, []).wrong[0]
+    assert "dB" in judge(server, job, strange, False, []).wrong[0]
+    assert "2 were asked for" in judge(server, job, mine * 2, True, []).wrong[0]
+    name = server.job(job)["artifacts"][0]["sha256"]
+    lies = server.home / "artifacts" / name[:2] / name
+    lies.write_bytes(lies.read_bytes()[:-7])
+    assert "is not the file" in judge(server, job, mine, True, []).wrong[0]
+    failed = server.submit(asked("exact", 71), not_before=time.time() + 1000)
+    server.http.post(f"/v1/jobs/{failed}/cancel")
+    assert "it cancelled" in judge(server, failed, mine, True, []).wrong[0]

@@ -36,7 +36,7 @@ def peace(server: RealServer) -> NDArray[np.uint8]:
     return pixels(server.file(server.submit(asked("exact", 1))))
 
 
-@pytest.mark.parametrize("where", ["artifacts", "checkpoints"])
+@pytest.mark.parametrize("where", ["artifacts", pytest.param("checkpoints", marks=pytest.mark.slow)])
 def test_a_worker_that_wakes_after_its_lease_leaves_no_trace(
     server: RealServer, peace: NDArray[np.uint8], where: str
 ) -> None:
