@@ -102,11 +102,15 @@ def test_capture_writes_compares_and_keeps_what_is_there(server, tmp_path) -> No
 
     code, out, _ = baseline(server, "capture", *asked, "--dry-run")
     assert code == 0 and out.count(" new") == 2 and not (tmp_path / "book").exists()
+    planned = json.loads(baseline(server, "compare", *asked, "--dry-run", "--json")[1])["scenarios"]
+    house = {"name": "house", "operation": "image.generate", "seed": 1, "state": "has no baseline"}
+    assert planned == [house, {**house, "name": "boat"}]
     code, _, err = baseline(server, "compare", *asked, *report)
     assert code == 1 and err.count("there is no baseline") == 2
 
-    code, out, err = baseline(server, "capture", *asked)
-    assert code == 0 and "2 of 2 baselines were written" in out
+    code, out, _ = baseline(server, "capture", *asked, "--json")
+    assert code == 0
+    assert json.loads(out) == {"folder": str(tmp_path / "book"), "written": ["house", "boat"], "failed": {}}
     assert sorted(path.name for path in (tmp_path / "book").iterdir()) == [
         "boat.json", "boat.png", "house.json", "house.png",
     ]  # fmt: skip
@@ -136,6 +140,16 @@ def test_the_first_failure_is_the_last_unless_asked(server, tmp_path) -> None:
     code, _, err = baseline(server, "capture", "--config", config)
     assert code == 1 and "house: " in err and "'oiler'" in err and "--continue-on-error" in err
     assert not (tmp_path / "book").exists()
+    told = json.loads(baseline(server, "compare", "--config", config, "--json", "--output-dir", tmp_path / "report")[1])
+    assert [case["faults"] for case in told["cases"]] == [["there is no baseline: capture it, and look at it"]] * 2
+    (tmp_path / "book").mkdir()
+    for name in ("house", "boat"):
+        shutil.copy(BASELINES / "postcards" / "euler-karras.png", tmp_path / "book" / f"{name}.png")
+        shutil.copy(BASELINES / "postcards" / "euler-karras.json", tmp_path / "book" / f"{name}.json")
+    code, out, _ = baseline(server, "compare", "--config", config, "--json", "--output-dir", tmp_path / "report")
+    first, second = (case["faults"][0] for case in json.loads(out)["cases"])
+    assert code == 1 and "it could not be drawn: " in first and second.startswith("it was not drawn")
+    shutil.rmtree(tmp_path / "book")
     code, _, err = baseline(server, "capture", "--config", config, "--continue-on-error")
     assert code == 1 and "1 of 2 baselines were written" in err
     assert [path.name for path in sorted((tmp_path / "book").iterdir())] == ["boat.json", "boat.png"]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from safelight.cli import listing
+from safelight.cli.options import json_option
 from safelight.errors import InvalidRequest, SafelightError, UnreadableFile
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def _options(command: Command) -> Command:
                      type=click.Choice(["debug", "info", "warning", "error"])),
     )):  # fmt: skip
         command = option(command)
-    return command
+    return json_option(command)
 
 
 @click.group()
@@ -63,7 +65,7 @@ def capture(config_file: Path, output_dir: Path | None, overwrite: bool, **how: 
         )
         raise click.exceptions.Exit(1)
     if how["dry_run"]:
-        _list(cases, lambda case: "replaces" if case.name in there else "new")
+        _list(cases, how["as_json"], lambda case: "replaces" if case.name in there else "new")
         return
     written: list[Case] = []
 
@@ -74,7 +76,12 @@ def capture(config_file: Path, output_dir: Path | None, overwrite: bool, **how: 
         log.info("%s: %.2f s", case.name, drawn.seconds)
 
     failed = _each(book, cases, how["continue_on_error"], work)
-    _end(f"{len(written)} of {len(cases)} baselines were written to {folder}.", bool(failed))
+    if how["as_json"]:
+        faults = {case.name: why for case, why in failed}
+        listing.document({"folder": str(folder), "written": [case.name for case in written], "failed": faults})
+    else:
+        click.echo(f"{len(written)} of {len(cases)} baselines were written to {folder}.", err=bool(failed))
+    _end(bool(failed))
 
 
 @baseline.command()
@@ -92,7 +99,7 @@ def compare(config_file: Path, output_dir: Path, **how: Any) -> None:
 
     book, cases = _begin(config_file, how)
     if how["dry_run"]:
-        _list(cases, lambda case: "compares" if case.file(book.folder).exists() else "has no baseline")
+        _list(cases, how["as_json"], lambda case: "compares" if case.file(book.folder).exists() else "has no baseline")
         return
     outcomes: list[Outcome] = []
 
@@ -102,10 +109,15 @@ def compare(config_file: Path, output_dir: Path, **how: Any) -> None:
 
     failed = _each(book, cases, how["continue_on_error"], work)
     outcomes += [Outcome(case, (f"it could not be drawn: {why}",)) for case, why in failed]
-    failing = any(not each.passed for each in outcomes)
+    outcomes += [Outcome(case, ("it was not drawn, for another failed before it",)) for case in cases[len(outcomes) :]]
     strays = orphans(book.folder, book.cases) if not how["patterns"] else []
-    paths = sheet.write(outcomes, strays, output_dir)
-    _end(f"{sheet.summary(outcomes, strays)}. See {paths[-1]}.", bool(failing or strays))
+    told, _, shown = sheet.write(outcomes, strays, output_dir)
+    failing = bool(strays) or not all(each.passed for each in outcomes)
+    if how["as_json"]:
+        click.echo(told.read_text(encoding="utf-8"), nl=False)
+    else:
+        click.echo(f"{sheet.summary(outcomes, strays)}. See {shown}.", err=failing)
+    _end(failing)
 
 
 def _begin(config_file: Path, how: dict[str, Any]) -> tuple[Book, tuple[Case, ...]]:
@@ -119,11 +131,13 @@ def _begin(config_file: Path, how: dict[str, Any]) -> tuple[Book, tuple[Case, ..
     return book, book.chosen(how["patterns"])
 
 
-def _list(cases: tuple[Case, ...], said: Callable[[Case], str]) -> None:
-    from safelight.cli import listing
-
-    rows = ((case.name, case.body["operation"], case.body["seed"], said(case)) for case in cases)
-    listing.columns(("SCENARIO", "OPERATION", "SEED", ""), rows)
+def _list(cases: tuple[Case, ...], as_json: bool, said: Callable[[Case], str]) -> None:
+    rows = [(case.name, case.body["operation"], case.body["seed"], said(case)) for case in cases]
+    if as_json:
+        names = ("name", "operation", "seed", "state")
+        listing.document({"scenarios": [dict(zip(names, row, strict=True)) for row in rows]})
+    else:
+        listing.columns(("SCENARIO", "OPERATION", "SEED", ""), rows)
 
 
 def _each(
@@ -159,7 +173,6 @@ def _compare(client: Client, case: Case, folder: Path) -> Outcome:
     return judge(case, baseline, draw(client, case))
 
 
-def _end(said: str, failed: bool) -> None:
-    click.echo(said, err=failed)
+def _end(failed: bool) -> None:
     if failed:
         raise click.exceptions.Exit(1)
