@@ -1,7 +1,7 @@
 """The worker's one loop: it drives the recipes of all its open jobs and does their stages side by side.
 
-A turn is one piece of somebody's own work (a prompt, a tile) and one forward pass that everybody's steps share. Between
-turns anything may change: jobs join, leave, are paused; nothing waits for longer than one pass.
+A turn is pieces of jobs' own work (a prompt, a tile), for about as long as a pass takes, and one forward pass that
+everybody's steps share. Between turns anything may change: jobs join, leave, are paused.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class Loop:
         self._current: OpenJob | None = None
         self._worked_at = time.monotonic()
         self._expected_s = 0.0
+        self._pass_s = 0.0
 
     # -- what others may ask for
 
@@ -138,10 +139,9 @@ class Loop:
     # -- a turn
 
     def turn(self) -> bool:
-        """Do one piece of work and one pass. False where there was nothing to do."""
+        """Do pieces of work and one pass. False where there was nothing to do."""
         self._let_go()
-        busy = self._recipes()
-        busy = self._piece() or busy
+        busy = self._pieces()
         busy = self._pass() or busy
         held = memory.held(self.where.device) - self._began_with if busy else 0
         for job in list(self._jobs.values()):
@@ -189,6 +189,18 @@ class Loop:
         job.tasks[number] = task
         self._tell(job, EventKind.STAGE, {**facts, "state": "entered"})
 
+    def _pieces(self) -> bool:
+        """At least one piece, and more for as long as the last pass took: jobs that come together get ready together
+        and share their passes from the first step, and those that walk keep half of the time."""
+        until = time.perf_counter() + self._pass_s
+        busy = self._recipes()
+        while self._piece():
+            busy = True
+            if time.perf_counter() >= until:
+                break
+            self._recipes()
+        return busy
+
     def _piece(self) -> bool:
         """A piece of the task that was served longest ago. Those that only ask for the network take nobody's time."""
         runnable = [(task, job) for job in self._jobs.values() for task in job.tasks.values() if task.runnable]
@@ -207,8 +219,10 @@ class Loop:
         if not rows:
             return False
         self._expected_s = self.batcher.expect(rows)
+        began = time.perf_counter()
         with arithmetic(owners[rows[0]][1].plan):
             outcomes = self.batcher.run(rows)
+        self._pass_s = time.perf_counter() - began
         for wanted, outcome in zip(rows, outcomes, strict=True):
             task, job = owners[wanted]
             task.answer(wanted, outcome)
