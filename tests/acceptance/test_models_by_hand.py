@@ -10,15 +10,26 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.builders.stable_diffusion import single_file_metadata, single_file_tensors, tiny_stable_diffusion
+from tests.builders.stable_diffusion import (
+    single_file_metadata,
+    single_file_tensors,
+    tiny_stable_diffusion,
+    write_single_file,
+)
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from safelight.core.names import attribute
+from safelight.engine.openjob import Order
+from safelight.workflows.context import Context
+
 from .real_server import RealServer
+from .studio import Studio
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +167,39 @@ def test_what_a_job_is_using_stays_and_the_result_says_so(server: RealServer) ->
     warnings = [event["data"]["message"] for event in server.events(result["id"]) if event["kind"] == "warning"]
     assert any("tiny/network stays" in each for each in warnings)
     assert server.finished(job)["state"] == "succeeded"
+
+
+def by_hand(studio: Studio, job: str, operation: str, **fields: Any) -> dict[str, Any]:
+    """The result of an operation on a loop without a server."""
+    spec = studio.contract.spec(operation)
+    request = studio.contract.parse({"operation": operation, **fields})
+    resolved = attribute(spec.resolve)(request, Context(studio.catalog, studio.tables))
+    order = Order(job, 1, attribute(spec.recipe)(resolved), job, studio.folder / "checkpoints" / job)
+    studio.loop.open(order)
+    studio.finish()
+    return dict(studio.told.results[job, 1])
+
+
+def test_what_is_pinned_is_never_evicted_and_what_is_not_makes_room(tmp_path: Path) -> None:
+    for seed, name in enumerate(("one", "two", "three")):
+        write_single_file(
+            tiny_stable_diffusion(seed=seed, real_words=True), tmp_path / "models" / f"{name}.safetensors"
+        )
+    alone = Studio(tmp_path / "alone", models=tmp_path / "models")
+    whole = by_hand(alone, "load", "model.load", model="one")["bytes"]
+    alone.loop.stop()
+    studio = Studio(tmp_path / "tight", models=tmp_path / "models", memory_gib=2.6 * whole / 2**30)
+    pinned = by_hand(studio, "pin", "model.load", model="one", pinned=True)
+    for name in ("two", "three", "two", "three"):
+        studio.draw(f"{name}-{len(studio.told.results)}", model=name, width=64, height=64, steps=1)
+    again = by_hand(studio, "again", "model.load", model="one")
+    assert [each["loaded"] for each in again["components"]] == [False] * 3, "it was there all the time"
+    assert again["bytes"] == pinned["bytes"]
+    for name in ("two", "three"):
+        studio.draw(f"{name}-{len(studio.told.results)}", model=name, width=64, height=64, steps=1)
+    last = by_hand(studio, "last", "model.load", model="one", pinned=True)
+    assert any(each["loaded"] for each in last["components"]), "loading it without a pin took the pin off"
+    studio.loop.stop()
 
 
 def shell(server: RealServer, *arguments: str) -> subprocess.CompletedProcess[str]:

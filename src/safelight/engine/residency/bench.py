@@ -204,6 +204,8 @@ class Bench:
             else:
                 self.evict(key)
                 unloaded.append(resident.name)
+        if unloaded:
+            memory.relieve(self.device)
         return Gone(tuple(unloaded), tuple(kept), before - self.bytes)
 
     @contextmanager
