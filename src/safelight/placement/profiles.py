@@ -2,7 +2,8 @@
 
 The cost of a pass of `w` rows is learnt per (network, shape, dtype). A pass is widened only where a row then costs
 no more than in a narrower one; a width not yet tried is taken to be a little better a row than its narrower
-neighbour, so that each is tried once.
+neighbour, so that each is tried once. One that did not pay is forgotten slowly: what was measured while the machine
+was busy with something else is measured again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ PassKey = tuple[str, str, str]
 
 _HOPE = 0.97
 _SMOOTHING = 0.3
+_FORGETTING = 0.02
+"""Of the gap to what is hoped for, with each narrower pass: a width twice too dear is tried again after 180 of them."""
 
 
 @dataclass
@@ -30,6 +33,10 @@ class Profiles:
             known[width] = seconds
         else:
             known[width] = before + _SMOOTHING * (seconds - before)
+        row = known[width] / width
+        for wider in known:
+            if wider > width and known[wider] > row * wider:
+                known[wider] += _FORGETTING * (row * wider * _HOPE - known[wider])
 
     def expect(self, key: PassKey, width: int) -> float:
         """Seconds that a pass of `width` rows will take; 0 where nothing is known."""

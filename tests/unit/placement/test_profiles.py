@@ -33,10 +33,21 @@ def test_the_cheapest_row_wins(known: dict[str, float], waiting: int, width: int
     assert measured(**known).width(KEY, waiting, 8) == width
 
 
-def test_a_width_that_does_not_pay_is_tried_once_only() -> None:
+def test_a_width_that_does_not_pay_is_not_tried_again_soon() -> None:
     profiles = measured(w1=1.0)
     assert profiles.width(KEY, 2, 8) == 2
     profiles.observe(KEY, 2, 2.6)
+    assert profiles.width(KEY, 2, 8) == 1
+
+
+def test_a_width_that_was_slow_once_gets_another_chance() -> None:
+    profiles = measured(w1=1.0, w2=4.0)
+    passes = 0
+    while profiles.width(KEY, 2, 8) == 1:
+        profiles.observe(KEY, 1, 1.0)
+        passes += 1
+    assert 100 < passes < 200
+    profiles.observe(KEY, 2, 4.0)
     assert profiles.width(KEY, 2, 8) == 1
 
 
