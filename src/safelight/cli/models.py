@@ -160,11 +160,15 @@ def unload_model(as_json: bool, **fields: Any) -> None:
 
 
 def _by_hand(operation: str, fields: dict[str, Any], as_json: bool) -> dict[str, Any] | None:
-    """Hand in the operation with the fields that were given, and follow it; its result, or None where JSON was said."""
+    """Hand in the operation with the fields that were given, and follow it; its result, or None where JSON was said.
+
+    ServerNotRunning where there is none: what one of the command's own had in memory would be gone with it.
+    """
+    from safelight.client import Client
     from safelight.client.calls import body
 
     given = {name: value for name, value in fields.items() if value not in (None, False)}
-    with connection.server(draws=True) as client:
+    with Client() as client:
         job = following.follow(client, client.submit(body(operation, given)))
     if as_json:
         listing.document(job.fields)

@@ -17,7 +17,7 @@ from safelight.catalog.index import FolderCatalog, bundled_folders
 from safelight.cli.main import safelight
 from safelight.cli.models import models
 from safelight.core.operations.contract import operation_table
-from safelight.errors import Conflict, UnreadableFile
+from safelight.errors import Conflict, ServerNotRunning, UnreadableFile
 
 
 @pytest.fixture
@@ -130,6 +130,13 @@ def test_a_folder_is_written_once_and_beside_what_is_there(home, tmp_path):
     text = (home / "safelight.toml").read_text()
     assert text.startswith("# ours\n[server]\nport = 9000\n")
     assert tomllib.loads(text)["models"]["folders"] == ["/elsewhere", str(tmp_path / "more")]
+
+
+@pytest.mark.parametrize("words", [("load", "postcards"), ("unload",)], ids=" ".join)
+def test_no_server_is_started_to_hold_a_model_for_a_moment(home, words, monkeypatch):
+    monkeypatch.delenv("SAFELIGHT_URL", raising=False)
+    assert isinstance(run("models", *words).exception, ServerNotRunning)
+    assert not (home / "server.json").exists()
 
 
 @pytest.mark.parametrize(("command", "operation"), [("load", "model.load"), ("unload", "model.unload")])
