@@ -5,6 +5,7 @@ Each page is a function of the program's own tables, so it cannot say anything e
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -91,7 +92,7 @@ def commands_page() -> str:
     lines = [_generated("Commands", "the command line itself"), "## Exit codes\n", "| code | means |", "|---|---|"]
     lines += [f"| {code} | {said} |" for code, said in EXIT_CODES.items()]
     for path, command in commands(command_line, "safelight"):
-        lines += [f"\n## `{path}`\n", f"{(command.help or '').strip()}\n"]
+        lines += [f"\n## `{path}`\n", f"{_prose(command.help or '')}\n"]
         with click.Context(command, info_name=path) as context:
             lines.append(f"`{' '.join([path, *command.collect_usage_pieces(context)])}`\n")
             rows = [record for each in command.get_params(context) if (record := each.get_help_record(context))]
@@ -99,6 +100,12 @@ def commands_page() -> str:
             lines += ["| option | what it does |", "|---|---|"]
             lines += [f"| `{_cell(names)}` | {_cell(said)} |" for names, said in rows]
     return "\n".join(lines) + "\n"
+
+
+def _prose(said: str) -> str:
+    """A command's help as Markdown: a paragraph that click is told not to wrap (\\b) is an example."""
+    paragraphs = inspect.cleandoc(said).split("\n\n")
+    return "\n\n".join(f"```sh{each[1:]}\n```" if each.startswith("\b") else each for each in paragraphs)
 
 
 def commands(group: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:

@@ -57,6 +57,9 @@ def show(job_id: str, as_json: bool) -> None:
                    "failure": job.failure})  # fmt: skip
     click.echo("\nrequest, complete:")
     listing.facts({name: value for name, value in job.resolved.items() if name != "operation"})
+    if fields["plan"]:
+        click.echo("\nplan, by which the same pixels come out again:")
+        listing.facts(fields["plan"])
     for attempt in fields["attempts"]:
         said = f"attempt {attempt['number']} on {attempt['worker']}: {attempt['end'] or 'running'}"
         click.echo(f"\n{said}" + (f", {attempt['message']}" if attempt["message"] else ""))
