@@ -1,12 +1,14 @@
 """What workers say, written down: each worker's messages in order, those of different jobs side by side.
 
-What has piled up while the store was writing is written together: a run of events of one attempt is one write. A word
-of a stale attempt is refused by the store, and the worker is told to drop the attempt.
+What has piled up while the store was writing, or within a moment where it is mere progress, is written together: a run
+of events of one attempt is one write. A word of a stale attempt is refused by the store, and the worker is told to drop
+the attempt.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import time
@@ -66,12 +68,31 @@ class Speaker(Protocol):
         ...
 
 
+GATHER_S = 0.05
+"""News of progress is written down at most so much later."""
+
+PROGRESS = (Happened, Profile)
+"""What may wait so long; results, ends, plans, checkpoints and signs of life do not."""
+
+
 class _Line:
     """One worker's messages that wait to be written, and the task that writes them."""
 
     def __init__(self) -> None:
         self.waiting: asyncio.Queue[ToServer | None] = asyncio.Queue()
         self.task: asyncio.Task[None] | None = None
+
+    async def gathered(self) -> list[ToServer | None]:
+        """All that waits, at least one. Told progress waits a moment for more of it: a commit of many costs as one."""
+        batch = [await self.waiting.get()]
+        if isinstance(batch[0], PROGRESS):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_S):
+                    while isinstance(batch[-1], PROGRESS):
+                        batch.append(await self.waiting.get())
+        while not self.waiting.empty():
+            batch.append(self.waiting.get_nowait())
+        return batch
 
 
 class Hearing:
@@ -123,9 +144,7 @@ class Hearing:
         """Until the line's end. What cannot be stored ends the worker: its word is lost, so its jobs begin anew."""
         broken = False
         while True:
-            batch = [await line.waiting.get()]
-            while not line.waiting.empty():
-                batch.append(line.waiting.get_nowait())
+            batch = await line.gathered()
             messages = [each for each in batch if each is not None]
             try:
                 if not broken:

@@ -91,6 +91,28 @@ def test_what_piles_up_is_written_together_and_in_order(worker):
     asyncio.run(act())
 
 
+def test_progress_waits_a_moment_for_more_of_it_and_results_for_nothing(worker, monkeypatch):
+    async def act():
+        store = Counting()
+        hearing, _ = await hearing_of(store)
+        for number in range(3):
+            await hearing.on_message(worker, step(number))
+            await asyncio.sleep(0.002)
+        assert store.appends == []
+        await hearing.on_message(worker, SAVED)
+        while not (await store.get("j")).artifacts:
+            await asyncio.sleep(0)
+        assert store.appends == [3]
+        monkeypatch.setattr("safelight.server.hearing.GATHER_S", 0.01)
+        await hearing.on_message(worker, step(3))
+        while store.appends != [3, 1]:
+            await asyncio.sleep(0.001)
+        await hearing.on_exit(worker, [])
+
+    monkeypatch.setattr("safelight.server.hearing.GATHER_S", 3600.0)
+    asyncio.run(asyncio.wait_for(act(), 20))
+
+
 def test_the_word_of_a_stale_attempt_is_dropped_and_the_worker_told(worker):
     async def act():
         store = Counting()
