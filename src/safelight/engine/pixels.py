@@ -16,6 +16,10 @@ MASK_TOUCHED = 0.05
 """A latent pixel is repainted where the blurred mask reaches this anywhere in it."""
 
 
+READ_BYTES = 24
+"""Bytes a pixel that reading a picture takes at its most: the Pillow pictures, and fp32 red, green and blue."""
+
+
 def read_picture(path: str, width: int, height: int, resize: Resize) -> Image.Image:
     """The picture at `path`, upright, RGB over white, fitted to `width` x `height` pixels."""
     with Image.open(path) as opened:
@@ -49,8 +53,9 @@ def fit(picture: Image.Image, width: int, height: int, resize: Resize) -> Image.
 
 def to_tensor(picture: Image.Image) -> Tensor:
     """[3, H, W] fp32 in -1..1."""
-    array = np.asarray(picture, dtype=np.float32) / 127.5 - 1.0
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+    pixels = torch.empty(3, picture.height, picture.width)
+    pixels.copy_(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+    return pixels.div_(127.5).sub_(1.0)
 
 
 STRIP = 256

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from safelight.placement.peaks import Taken
 from safelight.placement.plan import Form, Need
 
 TILES = (512, 256)
@@ -24,8 +25,8 @@ CANVAS_BYTES = 15
 HOST_ONLY = "This device is the host: the text encoder leaves once its prompts are encoded, and there is no other "
 HOST_ONLY += "memory to keep the network's groups in."
 
-Expect = Callable[[int], tuple[int, bool]]
-"""Bytes that a size takes, and whether that is known (`Peaks.expect`)."""
+Expect = Callable[[int], Taken]
+"""What a size takes (`Peaks.expect`)."""
 
 
 def left_out(device: str) -> tuple[str, ...]:
@@ -37,9 +38,9 @@ def a_pass(what: str, rows: int, expect: Expect, picture: tuple[int, int], devic
     """A forward pass of up to `rows` rows: as many as fit."""
     forms = []
     for count in range(rows, 0, -1):
-        wanted, known = expect(count)
+        taken = expect(count)
         words = "" if count == rows else "in a pass of one row" if count == 1 else f"in a pass of {count} rows"
-        forms.append(Form(words, wanted, count, known))
+        forms.append(Form(words, taken.bytes, count, taken.known, taken.least))
     return Need(what, tuple(forms), picture, left_out=left_out(device))
 
 
@@ -51,10 +52,12 @@ def a_picture(what: str, expect: Expect, picture: tuple[int, int], device: str, 
     """
     width, height = picture
     canvas = CANVAS_BYTES * width * height
-    whole, known = expect(width * height)
-    forms = [Form("whole", canvas + whole, 0, known)] if width * height <= WHOLE_PIXELS else []
+    whole = expect(width * height)
+    forms = []
+    if width * height <= WHOLE_PIXELS:
+        forms.append(Form("whole", canvas + whole.bytes, 0, whole.known, whole.least))
     for side in TILES:
         if max(width, height) > side:
-            wanted, known = expect(min(side, width) * min(side, height))
-            forms.append(Form(f"in tiles of {side} pixels", canvas + wanted, side, known))
+            tile = expect(min(side, width) * min(side, height))
+            forms.append(Form(f"in tiles of {side} pixels", canvas + tile.bytes, side, tile.known, tile.least))
     return Need(what, tuple(forms[:1] if by_size else forms), picture, left_out=left_out(device))

@@ -7,10 +7,20 @@ A size counts rows of a pass, or pixels of a decode. The first measurement of a 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from safelight.placement.profiles import PassKey
 
 _ENOUGH = 2
+
+
+class Taken(NamedTuple):
+    """What a size takes. `known`: exactly this size was measured. `least`: so much has to be free, since it once ran
+    out of memory with less."""
+
+    bytes: int
+    known: bool
+    least: int = 0
 
 
 @dataclass
@@ -26,9 +36,12 @@ class Peaks:
         return self._seen.get((key, size), 0) < _ENOUGH
 
     def observe(self, key: PassKey, size: int, count: int) -> None:
-        """It took `count` bytes. That it once did not fit is forgotten: it does."""
+        """It took `count` bytes."""
         self._seen[key, size] = self._seen.get((key, size), 0) + 1
         self.bytes.setdefault(key, {})[size] = count
+
+    def went_well(self, key: PassKey, size: int) -> None:
+        """That it once did not fit is forgotten: it does."""
         self.over.get(key, {}).pop(size, None)
 
     def ran_out(self, key: PassKey, size: int, free: int) -> None:
@@ -36,13 +49,13 @@ class Peaks:
         known = self.over.setdefault(key, {})
         known[size] = max(free, known.get(size, 0))
 
-    def expect(self, key: PassKey, size: int, guess: int) -> tuple[int, bool]:
-        """Bytes that `size` takes, and whether that was measured; scaled from the nearest size, else `guess`."""
+    def expect(self, key: PassKey, size: int, guess: int) -> Taken:
+        """Bytes that `size` takes: as measured, scaled from the nearest size, else `guess`."""
         known = self.bytes.get(key, {})
+        least = max((free + 1 for each, free in self.over.get(key, {}).items() if each <= size), default=0)
         if size in known:
-            return known[size], True
+            return Taken(known[size], True, least)
         if known:
             near = min(known, key=lambda each: abs(each - size))
             guess = -(-known[near] * size // near)
-        least = max((free + 1 for each, free in self.over.get(key, {}).items() if each <= size), default=0)
-        return max(guess, least), False
+        return Taken(guess, False, least)

@@ -42,12 +42,14 @@ class Form:
 
     `words`: "in tiles of 256 pixels"; empty as it was asked for. `bytes`: of the device, beside what is held. `size`:
     rows of a pass, side of a tile. `known`: the bytes were measured or counted; what is only guessed refuses nothing.
+    `least`: so much has to be free, whatever the bytes say, since it once ran out with less.
     """
 
     words: str
     bytes: int
     size: int = 0
     known: bool = True
+    least: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Need:
     """A piece of work and its forms, best first. `what`: in words.
 
     `picture`: the width and height in pixels of which its bytes are a fixed share each, in multiples of `grid`, where
-    a smaller one can be asked for. `left_out`: rungs that this device does not have, and why.
+    a smaller one can be asked for. `left_out`: rungs that this device does not have, and why. `uses`: keys of held
+    components that it works with.
     """
 
     what: str
@@ -63,6 +66,7 @@ class Need:
     picture: tuple[int, int] = (0, 0)
     grid: int = 8
     left_out: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
 
     @classmethod
     def weights(cls, what: str, count: int) -> Need:
@@ -95,11 +99,12 @@ def recent(uses: float, since_s: float) -> float:
 def plan(need: Need, held: Sequence[Held], budget: int) -> Fit | Refusal:
     """How `need` fits under `budget` bytes beside what is in use or pinned."""
     for form in need.forms:
-        gone = evictions(form.bytes, held, budget)
+        gone = evictions(max(form.bytes, form.least), held, budget)
         if gone is not None:
             return Fit(form, gone)
-    if not need.forms[-1].known:
-        return Fit(need.forms[-1], idle(held))
+    last = need.forms[-1]
+    if not last.known or last.bytes < last.least:  # a guess, or memory was short for a moment
+        return Fit(last, idle(held))
     return refusal(need, held, budget)
 
 
@@ -127,7 +132,9 @@ def refusal(need: Need, held: Sequence[Held], budget: int, ran_out: bool = False
     so, whatever the budget says."""
     least = need.forms[-1].bytes
     stays = sum(each.bytes for each in held if each.stays)
-    ever = not ran_out and least <= budget - sum(each.bytes for each in held if each.pinned)
+    ever = least <= budget - sum(each.bytes for each in held if each.pinned)
+    if ran_out:
+        ever = any(each.in_use and each.key not in need.uses for each in held)
     forms = ", ".join(f"{size(form.bytes)} {form.words}".rstrip() for form in need.forms)
     said = f"{need.what} needs {forms}; the budget is {size(budget)} and {size(stays)} of it is in use or pinned."
     if ran_out:

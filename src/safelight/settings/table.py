@@ -58,6 +58,13 @@ class StorageSettings:
     retention_gib: float = setting(
         0.0, "artifacts may take this much; the oldest go first", limits=(0.001, _GIB), zero="no limit"
     )
+    converted_gib: float = setting(
+        20.0,
+        "weights that are computed with in another precision than they are stored in are kept converted in "
+        "cache/weights, of this much together; those used longest ago go first",
+        limits=(0.001, _GIB),
+        zero="none are kept",
+    )
     bin_days: float = setting(
         7.0, "what lies in the bin this long is removed for good", limits=(0.001, 36_500), zero="only with its job"
     )
@@ -104,7 +111,16 @@ class DeviceSettings:
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = setting("auto", "precision; auto takes what the device is best at")
     threads: int = setting(0, "arithmetic threads of a worker", limits=(1, 1024), zero="the machine's cores")
     memory_gib: float = setting(
-        0.0, "bytes a worker may use for weights and work", limits=(0.25, _GIB), zero="a measured share of what is free"
+        0.0,
+        "bytes a worker plans with, for weights and work",
+        limits=(0.03, _GIB),
+        zero="a measured share of what is free",
+    )
+    memory_hard_gib: float = setting(
+        0.0,
+        "bytes a worker is given at most, whatever it planned: its hard cap (on a CPU kept by Linux alone)",
+        limits=(0.03, _GIB),
+        zero="a quarter more than memory_gib, or most of what is free where that is 0 too",
     )
 
 

@@ -82,13 +82,17 @@ class Loop(Protocol):
 
 
 def engine_loop(where: Device, tables: Tables, spec: WorkerSpec, reporter: Reporter) -> Loop:
-    """The engine's loop for `spec`."""
+    """The engine's loop for `spec`, in a process that keeps to the hard cap from here on."""
     options = LoopOptions(
         artifacts=Path(spec.artifacts), max_batch=spec.max_batch, memory_gib=spec.memory_gib,
         checkpoint_interval_s=spec.checkpoint_interval_s, preview_steps=spec.preview_steps,
         converted=Path(spec.converted) if spec.converted else None, converted_gib=spec.converted_gib,
     )  # fmt: skip
-    return engine.Loop(where, tables, options, reporter)
+    loop = engine.Loop(where, tables, options, reporter)
+    for family in tables.families:
+        attribute(family.code)  # what code takes is no job's
+    memory.cap(where.device, spec.memory_hard_gib, spec.memory_gib)
+    return loop
 
 
 class Reporter:
@@ -270,6 +274,7 @@ def _exit_after(seconds: float, code: int) -> None:
 def main(spec: WorkerSpec, address: str, token: str) -> int:
     """Be the worker `spec`, for the server at `address`; the process's exit code. Whoever calls ends the process."""
     faulthandler.enable()
+    memory.one_heap()
     torch.set_num_threads(spec.threads)
     channel = _Connection(connect(address), m.ToWorker)
     channel.send(m.Hello(token=token))

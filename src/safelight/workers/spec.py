@@ -9,7 +9,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One worker process.
 
     id: the name that leases and events carry. device, dtype, channels_last: see engine.device.choose_device.
-    threads: arithmetic threads. memory_gib: for weights on the device (0: a share of what is free).
+    threads: arithmetic threads. memory_gib: for weights and work on the device (0: a share of what is free);
+    memory_hard_gib: the most it is given (0: see engine.residency.memory.cap).
     max_batch: rows of a pass. checkpoint_interval_s: 0 = every step. preview_steps: a preview every so many steps.
     artifacts: absolute folder of the content-addressed files. converted: absolute folder of converted copies of
     weights, converted_gib: what they may take together (0: none are kept). heartbeat_s: between heartbeats.
@@ -24,6 +25,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     channels_last: str = "auto"
     threads: int = 1
     memory_gib: float = 0.0
+    memory_hard_gib: float = 0.0
     max_batch: int = 8
     checkpoint_interval_s: float = 2.0
     preview_steps: int = 3

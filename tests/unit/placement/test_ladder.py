@@ -2,14 +2,15 @@
 
 import pytest
 
-from safelight.placement.ladder import CANVAS_BYTES, a_pass, a_picture
+from safelight.placement.ladder import CANVAS_BYTES, Expect, a_pass, a_picture
+from safelight.placement.peaks import Taken
 from safelight.placement.plan import Fit, Held, Refusal, plan
 
 MIB = 2**20
 
 
-def linear(bytes_each: int, known: bool = True) -> object:
-    return lambda size: (bytes_each * size, known)
+def linear(bytes_each: int) -> Expect:
+    return lambda size: Taken(bytes_each * size, True)
 
 
 def test_a_pass_gets_narrower_row_by_row() -> None:

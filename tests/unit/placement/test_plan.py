@@ -1,5 +1,7 @@
 """What is evicted so that something fits, which form of the work is taken, and what is said where none fits."""
 
+from dataclasses import replace
+
 import pytest
 
 from safelight.placement.plan import Fit, Form, Held, Need, Refusal, gib, plan, recent, refusal, size
@@ -86,10 +88,25 @@ def test_what_only_waits_for_others_could_fit_later() -> None:
 
 
 def test_a_device_that_ran_out_is_believed_over_the_budget() -> None:
-    told = refusal(forms(90, 40, picture=(512, 512)), [held("busy", 10, in_use=True)], 1000 * MIB, ran_out=True)
+    need = replace(forms(90, 40, picture=(512, 512)), uses=("busy",))
+    told = refusal(need, [held("busy", 10, in_use=True)], 1000 * MIB, ran_out=True)
     assert not told.ever
     assert "ran out of memory: it was to take 90 MiB form 90, 40 MiB form 40, beside 10 MiB" in told.message
     assert "devices.memory_hard_gib" in told.hint and "at most 360 x 360 pixels" in told.hint
+
+
+def test_a_device_that_ran_out_may_do_once_others_let_go() -> None:
+    need = replace(forms(90, 40), uses=("mine",))
+    others = [held("mine", 10, in_use=True), held("theirs", 10, in_use=True)]
+    assert refusal(need, others, 1000 * MIB, ran_out=True).ever
+
+
+def test_what_ran_out_with_less_needs_more_and_is_tried_last() -> None:
+    need = Need("It", (Form("wide", 50 * MIB, 2, True, 100 * MIB), Form("narrow", 30 * MIB, 1, True)))
+    there = [held("busy", 10, in_use=True), held("idle", 30)]
+    assert plan(need, there, 100 * MIB) == Fit(need.forms[1])
+    last = Need("It", need.forms[:1])
+    assert plan(last, there, 100 * MIB) == Fit(need.forms[0], ("idle",)), "memory may have been short for a moment"
 
 
 def test_uses_fade() -> None:

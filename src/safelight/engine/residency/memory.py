@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psutil
@@ -18,8 +20,17 @@ HARD_SHARE = 1.25
 HARD_FREE_SHARE = 0.95
 """A worker without one takes this much of what is free when it starts, and leaves the rest to others."""
 
-STACKS = 64 * 2**20
-"""Bytes beside weights and work: the stacks of threads, and Python's own."""
+RESERVE = 128 * 2**20
+"""Bytes that weights and work never get: for threads, which do not live through running out of memory when they start,
+for Python, and for what other threads do meanwhile."""
+
+LITTLE = 2**30
+"""A worker with less saves space from the start: the holes in its heap would be a large share of what it has."""
+
+OWN_MAPPING = 2**20
+"""Bytes from which on a block of memory is a mapping of its own, once memory was short."""
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h
 
 
 def budget(device: torch.device, wanted_gib: float) -> int:
@@ -64,10 +75,41 @@ def cap(device: torch.device, hard_gib: float, wanted_gib: float) -> None:
     import resource  # not on Windows
 
     warm_up()
-    limit = _status("VmData") + count + STACKS
+    if count < LITTLE:
+        save_space()
+    limit = _status("VmData") + count + RESERVE
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def capped() -> AbstractContextManager[None]:
+    """Around what allocates weights or does work: it cannot take the reserve. Nothing where there is no cap."""
+    return _leaving(RESERVE)
+
+
+def uncapped() -> AbstractContextManager[None]:
+    """Within `capped`, around what must not fail, such as the start of a thread."""
+    return _leaving(0)
+
+
+@contextmanager
+def _leaving(reserve: int) -> Iterator[None]:
+    """So much of the hard cap is out of reach."""
+    if sys.platform != "linux":
+        yield
+        return
+    import resource  # not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard == resource.RLIM_INFINITY:
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (max(0, hard - reserve), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def warm_up() -> None:
@@ -84,10 +126,20 @@ def relieve(device: torch.device) -> None:
     """Give back what the allocators keep for later."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    elif sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-        if trim is not None:
-            trim(0)
+    elif sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # glibc's
+        trim(0)
+
+
+def save_space() -> None:
+    """For good: large blocks get mappings of their own, which go back to the system at once and
+    leave no holes. glibc keeps blocks of up to 32 MiB in one heap, which is faster and falls to pieces."""
+    _mallopt(_MMAP_THRESHOLD, OWN_MAPPING)
+    _mallopt(_TRIM_THRESHOLD, OWN_MAPPING)
+
+
+def _mallopt(name: int, value: int) -> None:
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):  # glibc's
+        mallopt(name, value)
 
 
 class Watch:
@@ -123,8 +175,19 @@ def ran_out(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     words = str(error).casefold()
-    told = ("not enough memory", "can't allocate memory", "could not create a primitive", "std::bad_alloc")
+    told = ("not enough memory", "can't allocate memory", "could not create a primitive", "std::bad_alloc",
+            "can't start new thread")  # fmt: skip
     return isinstance(error, RuntimeError) and any(each in words for each in told)
+
+
+def harmed(error: BaseException) -> bool:
+    """Whether the thread that raised it makes no more kernels: oneDNN's generator keeps its error, a thread."""
+    return isinstance(error, RuntimeError) and "could not create a primitive" in str(error)
+
+
+def one_heap() -> None:
+    """Before threads start: let them share a heap, so that what one let go another may have."""
+    _mallopt(_ARENA_MAX, 1)
 
 
 def _status(name: str) -> int:

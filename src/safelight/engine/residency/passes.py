@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from safelight.engine.evaluation import Evaluation
 from safelight.engine.residency.bench import Bench
 from safelight.errors import OutOfMemory
 from safelight.placement.ladder import a_pass
-from safelight.placement.plan import Form, Need
+from safelight.placement.plan import Need
 from safelight.placement.profiles import PassKey
 
 
@@ -31,7 +32,7 @@ class PassRoom:
     def run(self, evaluations: Sequence[Evaluation], key: PassKey, forward: Callable[[], Tensor]) -> Tensor:
         """The pass. Raises what it raises, and NoRoomNow or OutOfMemory where it is known not to fit."""
         need = self._need(evaluations[0], key, len(evaluations))
-        self._bench.make_room(_just(need.forms[0], need))
+        self._bench.make_room(replace(need, forms=need.forms[:1]))
         return self._working.run(key, len(evaluations), forward)
 
     def relieve(self) -> bool:
@@ -49,8 +50,5 @@ class PassRoom:
         share = lent.kind.pass_bytes_per_pixel if lent.kind is not None else 0
         expect = self._working.expect(key, share * width * height)
         what = f"A pass over {width} x {height} pixels with {lent.name or lent.key}"
-        return a_pass(what, rows, expect, (width, height), self._bench.device.type)
-
-
-def _just(form: Form, need: Need) -> Need:
-    return Need(need.what, (form,), need.picture, need.grid, need.left_out)
+        need = a_pass(what, rows, expect, (width, height), self._bench.device.type)
+        return replace(need, uses=(lent.key,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -11,23 +12,38 @@ from torch import Tensor
 from safelight.core.events import EventKind
 from safelight.core.stages import Composite, Decode, EncodePixels, NetworkUse, ReadMask
 from safelight.engine import pixels as px
+from safelight.engine.residency import memory
 from safelight.engine.residency.lent import LentAutoencoder
 from safelight.engine.results import Latent, Mask, Picture
 from safelight.engine.tiles import OVERLAP, tiled
 from safelight.engine.work import PIECE, Desk, Notice, Piece, Work
 from safelight.placement.ladder import a_picture
-from safelight.placement.plan import Form
+from safelight.placement.plan import Form, Need
 
 WIDENED = "The autoencoder of {model} gave numbers that are not finite; it computes in fp32 from now on."
 
 
 def encode_pixels(stage: EncodePixels, desk: Desk) -> Work:
     """Read the picture, fit it, encode it (the mean of the posterior). Result: Latent."""
-    picture = px.to_tensor(px.read_picture(stage.image.path, stage.width, stage.height, stage.resize))
-    picture = picture.to(desk.bench.device)
+    picture = yield from _read(stage, desk)
     with desk.bench.autoencoder(stage.model) as lent:
         latent = yield from _coded(picture, "encode", stage.model, lent, desk)
     return Latent(latent)
+
+
+def _read(stage: EncodePixels, desk: Desk) -> Generator[Piece, None, Tensor]:
+    """The picture, fitted, as a tensor on the device."""
+    size = stage.width, stage.height
+    what = f"Reading a picture at {size[0]} x {size[1]} pixels"
+    need = Need(what, (Form("", px.READ_BYTES * size[0] * size[1]),), size)
+
+    def in_form(form: Form) -> Generator[Piece, None, Tensor]:
+        with memory.capped():
+            picture = px.to_tensor(px.read_picture(stage.image.path, *size, stage.resize)).to(desk.bench.device)
+        yield PIECE
+        return picture
+
+    return (yield from desk.bench.working.descend(need, in_form))
 
 
 def read_mask(stage: ReadMask, desk: Desk) -> Work:
@@ -68,7 +84,7 @@ def composite(stage: Composite, desk: Desk) -> Work:
 
 def _coded(
     whole: Tensor, way: Literal["encode", "decode"], use: NetworkUse, lent: LentAutoencoder, desk: Desk
-) -> Generator[Piece, None, Tensor]:
+) -> Generator[Piece | Notice, None, Tensor]:
     """Encode pixels [3, H, W] or decode a latent [C, h, w]: whole, or in the tiles that fit."""
     working, coder = desk.bench.working, lent.autoencoder
     factor = coder.factor
@@ -79,12 +95,15 @@ def _coded(
     expect = working.expect(key, desk.tables.families.get(use.family).bytes_per_pixel)
     what = f"{way.capitalize().removesuffix('e')}ing {width} x {height} pixels with {use.model.name}"
     need = a_picture(what, expect, (width, height), desk.bench.device.type, by_size=desk.deterministic)
+    need = replace(need, uses=(lent.key,))
 
     def piece(part: Tensor) -> Tensor:
         return working.run(key, part.shape[-1] * part.shape[-2] * scale**2, lambda: _inferred(turn, part))
 
-    def in_form(form: Form) -> Generator[Piece, None, Tensor]:
-        return _piecewise(whole, piece, form.size // scale, OVERLAP // scale, ratio)
+    def in_form(form: Form) -> Generator[Piece | Notice, None, Tensor]:
+        if form is not need.forms[0]:
+            yield Notice(EventKind.WARNING, {"message": f"Memory is short: {what} {form.words}."})
+        return (yield from _piecewise(whole, piece, form.size // scale, OVERLAP // scale, ratio))
 
     return (yield from working.descend(need, in_form))
 
@@ -105,7 +124,7 @@ def _piecewise(
     tiles = tiled(whole, turn, tile, overlap, ratio)
     while True:
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), memory.capped():
                 next(tiles)
         except StopIteration as stop:
             result: Tensor = stop.value

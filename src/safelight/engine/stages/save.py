@@ -9,6 +9,7 @@ from safelight.artifacts import MADE, Files, encode_picture
 from safelight.core.media import MEDIA_TYPES
 from safelight.core.stages import Save
 from safelight.engine.pixels import to_image
+from safelight.engine.residency import memory
 from safelight.engine.results import Picture, Stored
 from safelight.engine.work import Desk, Work
 
@@ -35,5 +36,10 @@ def save(stage: Save, desk: Desk) -> Work:
             "seed": stage.seed,
         }
 
-    facts: dict[str, Any] = yield desk.saver.submit(write)
-    return Stored(facts)
+    try:
+        facts: dict[str, Any] = yield desk.saver.submit(write)
+    except Exception as error:
+        if not memory.ran_out(error):
+            raise
+        facts = {}
+    return Stored(facts or write())  # memory was short beside a pass: once more, between passes

@@ -22,8 +22,9 @@ def encode_text(stage: EncodeText, desk: Desk) -> Work:
         for warning in lent.warnings:
             yield Notice(EventKind.WARNING, {"message": warning})
         working, key = desk.bench.working, (lent.key, "text", "")
-        taken, known = working.peaks.expect(key, 1, 0)
-        need = Need(f"Encoding a prompt with {stage.encoder.model.name}", (Form("", taken, known=known),))
+        taken = working.peaks.expect(key, 1, 0)
+        form = Form("", taken.bytes, 1, taken.known, taken.least)
+        need = Need(f"Encoding a prompt with {stage.encoder.model.name}", (form,), uses=(lent.key,))
 
         @torch.inference_mode()
         def encode() -> Timeline:
