@@ -37,7 +37,7 @@ class KLAutoencoder:
 
     def widen(self) -> None:
         """Compute in fp32 from now on."""
-        self.module.to(torch.float32)
+        nn.Module.to(self.module, torch.float32)  # not diffusers' own, which warns of modules that there are none of
         self._placing = replace(self._placing, dtype=torch.float32)
 
     @property
