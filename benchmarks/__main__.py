@@ -36,10 +36,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=f"{__doc__}\n{listed}", formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[*NAMES, []], help="which; default: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which; default: all")
     parser.add_argument("--strict", action="store_true", help="exit 2 where a target was missed")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this process
     said = parser.parse_args()
+    if unknown := [name for name in said.names if name not in NAMES]:
+        parser.error(f"There is no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}.")
     if said.here:
         return _here(said.names[0])
     names = said.names or list(NAMES)
@@ -48,6 +50,7 @@ def main() -> int:
         for name in names
         if subprocess.run([sys.executable, "-m", "benchmarks", "--here", name], check=False).returncode
     ]
+    RESULTS.mkdir(exist_ok=True)
     (RESULTS / "README.md").write_text(kept_table(list(NAMES)), "utf-8")
     if failed:
         sys.stderr.write(f"Could not run: {', '.join(failed)}.\n")

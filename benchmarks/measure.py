@@ -135,7 +135,7 @@ class Report:
         return "\n".join([HEAD, *(row.line() for row in self.rows)])
 
     def keep(self) -> None:
-        """Write it as JSON beside the others, and all of them as one Markdown table."""
+        """Write it as JSON beside the others."""
         RESULTS.mkdir(exist_ok=True)
         rows = [asdict(row) | {"met": row.met} for row in self.rows]
         kept = {"machine": machine(), "facts": dict(self.facts), "seconds": round(self.seconds, 1), "rows": rows}
