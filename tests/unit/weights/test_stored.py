@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from safelight.engine.weights.assembly import assemble, module_bytes
-from safelight.engine.weights.reading import STRIP, Reading, planned_bytes
+from safelight.engine.weights.reading import GRAIN, STRIP, Reading, planned_bytes
 from safelight.engine.weights.room import Placing, Plot
 from safelight.engine.weights.stored import Piece, StoredTensors
 from safelight.errors import UnreadableFile
@@ -87,6 +87,15 @@ def test_a_tensor_larger_than_a_strip_is_told_of_while_it_comes_in(tmp_path):
     made = read(files, Piece("some"), source.shape, Placing(torch.bfloat16, CPU), told=halves.append)
     assert torch.equal(made, source.bfloat16())
     assert halves == [count // 2 for count in told], "bytes of the parameters, as their sum is known beforehand"
+
+
+@pytest.mark.parametrize("shape", [(GRAIN // 40 + 3, 41), (100, 50, 3, 3), (2, GRAIN // 8, 3, 3)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_what_is_converted_in_pieces_is_what_torch_makes_in_one_go(tmp_path, shape, channels_last):
+    source = torch.randn(shape).half()
+    files = stored(tmp_path, some=source)
+    made = read(files, Piece("some"), shape, Placing(torch.bfloat16, CPU, channels_last))
+    assert torch.equal(made, source.bfloat16())
 
 
 def test_a_file_that_changes_before_it_is_read_is_refused(tmp_path):

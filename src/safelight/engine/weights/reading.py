@@ -31,6 +31,10 @@ READERS = 4
 STRIP = 4 << 20
 """Bytes of a file that are read at a time."""
 
+GRAIN = 1 << 15
+"""Numbers that are converted at a time: so many torch leaves to the one thread that asks. Its pool of threads waits for
+the slowest, which on a busy host takes five times as long as the work."""
+
 AHEAD = 2 * READERS
 """Strips that may be read before the first of them is dealt with."""
 
@@ -68,26 +72,55 @@ class Reading:
         for header in stored.headers:
             if header.path.stat().st_size != header.size:
                 raise _changed(header.path)
-        done = 0
-        for strip in _read(_strips(spans, made)):
-            if strip.passing is not None:
-                _convert(strip.passing, strip.into)
+        done, passages = 0, _Passages()
+        for strip in _read(_strips(spans, made, passages)):
+            if strip.passage is not None:
+                source = strip.passage[: strip.bytes].view(strip.kind)
+                _convert(source, strip.into, passages.wide)
+                passages.give(strip.passage)
             done += strip.into.nbytes
             self.told(done)
 
 
+class _Passages:
+    """Buffers that bytes pass through on their way, used again and again: fresh memory costs as much as the work.
+
+    `wide`: one that holds GRAIN numbers in fp32.
+    """
+
+    def __init__(self) -> None:
+        self.wide = torch.empty(GRAIN)
+        self._free: list[Tensor] = []
+
+    def take(self, size: int) -> Tensor:
+        """At least `size` bytes."""
+        return self._free.pop() if self._free and size <= STRIP else torch.empty(max(size, STRIP), dtype=torch.uint8)
+
+    def give(self, passage: Tensor) -> None:
+        """It may be taken again."""
+        if len(passage) == STRIP:
+            self._free.append(passage)
+
+
 @dataclass(frozen=True)
 class _Strip:
-    """Some rows of a parameter and their bytes in the file. `passing`: where these go first, unless straight in."""
+    """Some rows of a parameter, and where they are stored as what kind. `passage`: where the bytes go first, unless
+    straight in."""
 
     path: Path
     start: int
+    kind: torch.dtype
     into: Tensor
-    passing: Tensor | None
+    passage: Tensor | None
+
+    @property
+    def bytes(self) -> int:
+        """Its bytes in the file."""
+        return self.into.numel() * self.kind.itemsize
 
     def read(self) -> _Strip:
-        target = self.into if self.passing is None else self.passing
-        room = target.view(-1).view(torch.uint8).numpy().data
+        target = self.into.view(-1).view(torch.uint8) if self.passage is None else self.passage[: self.bytes]
+        room = target.numpy().data
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.start)
             at = 0
@@ -99,7 +132,7 @@ class _Strip:
         return self
 
 
-def _strips(spans: Mapping[str, Span], made: Mapping[str, Tensor]) -> Iterator[_Strip]:
+def _strips(spans: Mapping[str, Span], made: Mapping[str, Tensor], passages: _Passages) -> Iterator[_Strip]:
     """What to read, in the order in which it lies on disk."""
     for name, span in sorted(spans.items(), key=lambda item: (item[1].path, item[1].start)):
         parameter = made[name] if made[name].dim() else made[name].view(1)
@@ -110,8 +143,8 @@ def _strips(spans: Mapping[str, Span], made: Mapping[str, Tensor]) -> Iterator[_
         height = max(1, STRIP // row)
         for first in range(0, parameter.shape[0], height):
             rows = parameter[first : first + height]
-            passing = None if straight else torch.empty(rows.numel(), dtype=span.dtype)
-            yield _Strip(span.path, span.start + first * row, rows, passing)
+            passage = None if straight else passages.take(len(rows) * row)
+            yield _Strip(span.path, span.start + first * row, span.dtype, rows, passage)
 
 
 def _read(strips: Iterator[_Strip]) -> Iterator[_Strip]:
@@ -126,18 +159,33 @@ def _read(strips: Iterator[_Strip]) -> Iterator[_Strip]:
             yield under_way.popleft().result()
 
 
-def _convert(source: Tensor, into: Tensor) -> None:
+def _convert(source: Tensor, into: Tensor, wide: Tensor) -> None:
     """Copy flat `source` into a parameter's rows, rounded once to nearest even, as torch would in one go.
 
-    Between two kinds of fewer than 32 bits by way of fp32, which loses nothing and which processors have instructions
-    for: five times as fast. Another order of axes comes last, when there are fewest bytes to move.
+    Between two kinds of fewer than 32 bits by way of `wide`, which loses nothing and which processors have instructions
+    for: five times as fast. In pieces of GRAIN numbers, and another order of axes last, where the fewest bytes move.
     """
-    source = source.to(into.device)
-    if source.dtype is not into.dtype and max(source.dtype.itemsize, into.dtype.itemsize) < 4:
-        source = source.float()
-    if not into.is_contiguous():
-        source = source.to(into.dtype)
-    into.copy_(source.view(into.shape))
+    if into.device.type != "cpu":
+        into.copy_(source.to(into.device).view(into.shape))
+        return
+    by_fp32 = source.dtype is not into.dtype and max(source.dtype.itemsize, into.dtype.itemsize) < 4
+    if into.is_contiguous():
+        pieces = zip(_split(source, GRAIN), _split(into.view(-1), GRAIN), strict=True)
+    else:
+        rows = max(1, GRAIN // into[0].numel())
+        pieces = zip(_split(source, rows * into[0].numel()), _split(into, rows), strict=True)
+    for stored, wanted in pieces:
+        piece = stored
+        if by_fp32:
+            piece = wide[: len(stored)].copy_(stored) if len(stored) <= GRAIN else stored.float()
+        if not wanted.is_contiguous():
+            piece = piece.to(wanted.dtype)
+        wanted.copy_(piece.view(wanted.shape))
+
+
+def _split(tensor: Tensor, rows: int) -> tuple[Tensor, ...]:
+    parts: tuple[Tensor, ...] = torch.split(tensor, rows)
+    return parts
 
 
 def _changes(spans: Mapping[str, Span], plot: Plot) -> bool:
