@@ -14,12 +14,12 @@ from tests.faults.mix import mix
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a process to RLIMIT_DATA")
 
-CAP = {"devices.memory_gib": 8, "devices.memory_hard_gib": 0.25, "devices.dtype": "bf16", "storage.converted_gib": 0}
-"""A worker that believes in 8 GiB and is given 256 MiB: every estimate is wrong, and the kernel says so."""
+CAP = {"devices.memory_gib": 8, "devices.memory_hard_gib": 0.35, "devices.dtype": "bf16", "storage.converted_gib": 0}
+"""A worker that believes in 8 GiB and is given 358 MiB: every estimate is wrong, and the kernel says so."""
 
 PHOTO: dict[str, Any] = {**mix()["exact transform"], "deterministic": False, "strength": 0.0, "steps": 1}
 FITS: dict[str, Any] = {"steps": 2}
-CLIMBS = {**PHOTO, "width": 768, "height": 768}
+CLIMBS = {**PHOTO, "width": 1024, "height": 1024}
 NEVER = {**PHOTO, "width": 3984, "height": 3984}
 
 

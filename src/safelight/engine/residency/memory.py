@@ -24,6 +24,9 @@ RESERVE = 128 * 2**20
 """Bytes that weights and work never get: for threads, which do not live through running out of memory when they start,
 for Python, and for what other threads do meanwhile."""
 
+HEADROOM = 16 * 2**20
+"""Bytes under the hard cap without which no work begins."""
+
 LITTLE = 2**30
 """A worker with less saves space from the start: the holes in its heap would be a large share of what it has."""
 
@@ -91,6 +94,18 @@ def capped() -> AbstractContextManager[None]:
 def uncapped() -> AbstractContextManager[None]:
     """Within `capped`, around what must not fail, such as the start of a thread."""
     return _leaving(0)
+
+
+def check_headroom() -> None:
+    """Under a cap, before native code runs: MemoryError where next to nothing is left. torch raises where a tensor
+    does not fit, but what libraries allocate beside it they do not all check: they crash."""
+    if sys.platform != "linux":
+        return
+    import resource  # not on Windows
+
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard != resource.RLIM_INFINITY and (left := hard - RESERVE - _status("VmData")) < HEADROOM:
+        raise MemoryError(f"{max(0, left) >> 20} MiB are left under the hard cap")
 
 
 @contextmanager

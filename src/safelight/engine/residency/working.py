@@ -62,6 +62,7 @@ class Working:
             with memory.uncapped():
                 self._hands.submit(lambda: None).result()
             self._harmed = False
+        memory.check_headroom()
         if self._hands is None:
             with memory.capped():
                 return work()
