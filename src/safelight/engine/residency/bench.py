@@ -26,6 +26,7 @@ from safelight.engine.families.family import Autoencoder, Family, Network, TextE
 from safelight.engine.residency import memory
 from safelight.engine.residency.lent import LentAutoencoder, LentNetwork, LentText, Row
 from safelight.engine.residency.loading import Loading, Progress
+from safelight.engine.residency.prompts import Prompts
 from safelight.engine.residency.working import Working
 from safelight.engine.weights.converted import ConvertedWeights
 from safelight.engine.weights.lora import LoraFile, read_lora
@@ -114,6 +115,7 @@ class Bench:
         self._loras: dict[str, LoraFile] = {}
         self._wide: set[str] = set()
         self.working = Working(self)
+        self.prompts = Prompts()
 
     @property
     def device(self) -> torch.device:
@@ -204,6 +206,7 @@ class Bench:
             else:
                 self.evict(key)
                 unloaded.append(resident.name)
+        self.prompts.clear()
         if unloaded:
             memory.relieve(self.device)
         return Gone(tuple(unloaded), tuple(kept), before - self.bytes)

@@ -16,7 +16,12 @@ from safelight.placement.plan import Form, Need
 
 
 def encode_text(stage: EncodeText, desk: Desk) -> Work:
-    """Parse, chunk, encode and weigh the prompt. Result: Said."""
+    """Parse, chunk, encode and weigh the prompt, unless that was done lately. Result: Said."""
+    if (kept := desk.bench.prompts.find(stage)) is not None:
+        said, warnings = kept
+        for warning in warnings:
+            yield Notice(EventKind.WARNING, {"message": warning})
+        return said
     parser = parser_of(desk.tables.parsers.get(stage.parser))
     with desk.bench.text(stage.encoder) as lent:
         for warning in lent.warnings:
@@ -35,4 +40,6 @@ def encode_text(stage: EncodeText, desk: Desk) -> Work:
             yield PIECE
             return timeline
 
-        return Said((yield from working.descend(need, in_form)))
+        said = Said((yield from working.descend(need, in_form)))
+        desk.bench.prompts.keep(stage, said, lent.warnings)
+        return said
