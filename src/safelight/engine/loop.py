@@ -49,7 +49,7 @@ class LoopOptions:
     """
 
     artifacts: Path
-    max_batch: int = 8
+    max_batch: int = 16
     memory_gib: float = 0.0
     checkpoint_interval_s: float = 2.0
     preview_steps: int = 3

@@ -32,7 +32,7 @@ def environment_of(environ: Mapping[str, str]) -> str:
 
 def overlay(environment: str) -> dict[str, Any]:
     """The environment's values by `section.name`, as a file would give them."""
-    production = {"log.level": "info", "log.format": "json", "devices.dtype": "auto", "performance.max_batch_size": 8}
+    production = {"log.level": "info", "log.format": "json", "devices.dtype": "auto", "performance.max_batch_size": 16}
     if environment == "development":
         return {"log.level": "debug", "performance.max_batch_size": 2}
     if environment == "testing":

@@ -128,7 +128,7 @@ class DeviceSettings:
 class PerformanceSettings:
     """How passes are shared and laid out."""
 
-    max_batch_size: int = setting(8, "rows in one pass over a network", limits=(1, 64))
+    max_batch_size: int = setting(16, "rows in one pass over a network", limits=(1, 64))
     channels_last: Literal["auto", "on", "off"] = setting("auto", "memory layout of convolutions; auto: where faster")
 
 

@@ -26,7 +26,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
     memory_gib: float = 0.0
     memory_hard_gib: float = 0.0
-    max_batch: int = 8
+    max_batch: int = 16
     checkpoint_interval_s: float = 2.0
     preview_steps: int = 3
     artifacts: str = ""

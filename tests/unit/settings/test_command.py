@@ -29,7 +29,7 @@ def test_show_prints_what_can_be_read_again(config, tmp_path):
     content = tomllib.loads(shown.stdout)
     assert content["models"]["folders"] == ["/a", "/b"]
     assert content["storage"]["home"] == str(tmp_path)
-    assert content["performance"]["max_batch_size"] == 8
+    assert content["performance"]["max_batch_size"] == 16
 
 
 def test_show_says_where_a_value_was_given(config, tmp_path):

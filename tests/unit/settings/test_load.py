@@ -70,8 +70,8 @@ def test_the_environments_differ_as_documented():
     assert {name: each.performance.max_batch_size for name, each in by_name.items()} == {
         "development": 2,
         "testing": 1,
-        "staging": 8,
-        "production": 8,
+        "staging": 16,
+        "production": 16,
     }
     assert {name: (each.log.level, each.log.format) for name, each in by_name.items()} == {
         "development": ("debug", "text"),
