@@ -66,7 +66,7 @@ def run() -> Report:
     _allow_files(LISTENERS * 2 + 500)
     with (
         tempfile.TemporaryDirectory() as folder,
-        service(Path(folder) / "home", {"server": {"max_streams": 10_000}, "devices": {"threads": 1}}) as made,
+        service(Path(folder) / "home", {"server": {"max_streams": 10_000}}) as made,
     ):
         made.run({**BODY, "steps": 1})
         rows = asyncio.run(_measured(made))

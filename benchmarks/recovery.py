@@ -18,7 +18,7 @@ BODY = {"steps": 150, "batch_size": 4}
 
 def run() -> Report:
     """Medians of five of each, with the checkpoints and leases of the default settings."""
-    with tempfile.TemporaryDirectory() as folder, service(Path(folder) / "home", {"devices": {"threads": 1}}) as made:
+    with tempfile.TemporaryDirectory() as folder, service(Path(folder) / "home") as made:
         made.run({"steps": 1})
         rows = [
             _row("worker killed, to the job's next step", [_worker_killed(made) for _ in range(TIMES)]),

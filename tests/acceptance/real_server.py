@@ -34,6 +34,7 @@ class RealServer:
             "storage.home": str(home),
             "server.port": 0,
             "devices.threads": 1,
+            "performance.max_batch_size": 8,  # the testing environment's 1 would let no jobs share a pass
             "jobs.checkpoint_interval_s": 0.0,
             "jobs.heartbeat_s": 0.5,
             "jobs.lease_s": 3.0,
