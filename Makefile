@@ -51,8 +51,9 @@ web: setup ## Check the page, which is plain and needs no build
 bench: setup ## Measure this machine
 	$(BIN)/python -m benchmarks $(ARGS)
 
-verify: setup ## The long figures, once: every test that is marked slow
+verify: setup ## The long figures, once (about two hours): every test that is marked slow, then the benchmarks' targets
 	$(BIN)/python -m pytest -m slow --timeout 7200 -s $(ARGS)
+	$(BIN)/python -m benchmarks --strict
 
 clean: ## Remove what was built; .venv stays
 	rm -rf build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
