@@ -18,6 +18,7 @@ from safelight.core.registry import Registry
 from safelight.core.states import AttemptEnd, JobState
 from safelight.errors import NotFound, SafelightError, StaleAttempt
 from safelight.jobs import dispatcher
+from safelight.jobs.declines import Declines
 from safelight.jobs.dispatcher import AssignTo, Decision, OpenJob, PassOver, Preempt, Refuse
 from safelight.jobs.records import Filter, Job
 from safelight.jobs.store import Store
@@ -41,9 +42,6 @@ HEAD = 200
 
 EVERY_JOB = 1 << 31
 
-DECLINED_S = 2.0
-"""A job that a worker declined is not offered again for so long."""
-
 
 class Dispatch:
     """Runs jobs on workers. `open` it after the store, `close` it before."""
@@ -57,7 +55,7 @@ class Dispatch:
         self._operations = operations
         self._jobs = settings.jobs
         self._checkpoints = settings.storage.home / "checkpoints"
-        self._declined: dict[str, float] = {}
+        self._declines = Declines(time.monotonic)
         self._leaving: set[tuple[str, int]] = set()
         self._woken = asyncio.Event()
         self._left_over: frozenset[str] = frozenset()
@@ -152,6 +150,7 @@ class Dispatch:
         for job in await self._store.expired():
             await self._expire(job)
         running = await self._store.running()
+        self._declines.runs(job.id for job in running)
         for job in running:
             if job.cancel_requested or job.pause_requested:
                 await self._remind(job)
@@ -165,7 +164,7 @@ class Dispatch:
         while True:
             now = time.time()
             waiting = await self._store.waiting(now, limit)
-            queued = [job for job in waiting if job.id not in self._left_over and not self._was_declined(job.id)]
+            queued = [job for job in waiting if job.id not in self._left_over and not self._declines.waits(job.id)]
             views = self._views(by_id)
             known = [job for job in queued if self._operations.find(job.operation) is not None]
             decisions: list[Decision] = [_unavailable(job) for job in queued if job not in known]
@@ -292,12 +291,7 @@ class Dispatch:
 
     def _note_declined(self, job_id: str, worker_id: str) -> None:
         log.info("declined", extra={"job": job_id, "worker": worker_id})
-        self._declined[job_id] = time.monotonic() + DECLINED_S
-
-    def _was_declined(self, job_id: str) -> bool:
-        now = time.monotonic()
-        self._declined = {job: until for job, until in self._declined.items() if until > now}
-        return job_id in self._declined
+        self._declines.note(job_id)
 
 
 def _unavailable(job: Job) -> Refuse:
