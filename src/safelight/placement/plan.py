@@ -132,7 +132,7 @@ def refusal(need: Need, held: Sequence[Held], budget: int, ran_out: bool = False
     so, whatever the budget says."""
     least = need.forms[-1].bytes
     stays = sum(each.bytes for each in held if each.stays)
-    ever = least <= budget - sum(each.bytes for each in held if each.pinned)
+    ever = least <= budget - sum(each.bytes for each in held if each.pinned or each.key in need.uses)
     if ran_out:
         ever = any(each.in_use and each.key not in need.uses for each in held)
     forms = ", ".join(f"{size(form.bytes)} {form.words}".rstrip() for form in need.forms)

@@ -87,6 +87,17 @@ def test_what_only_waits_for_others_could_fit_later() -> None:
     assert isinstance(pinned, Refusal) and not pinned.ever
 
 
+def test_what_the_work_itself_uses_does_not_leave_with_the_others() -> None:
+    need = replace(forms(900, 500), uses=("mine",))
+    mine = held("mine", 600, in_use=True)
+    for others in ([], [held("theirs", 300, in_use=True)]):
+        refused = plan(need, [mine, *others], 1000 * MIB)
+        assert isinstance(refused, Refusal) and not refused.ever
+        assert refused.hint.startswith("Raise devices.memory_gib to")
+    beside = plan(need, [held("mine", 400, in_use=True), held("theirs", 200, in_use=True)], 1000 * MIB)
+    assert isinstance(beside, Refusal) and beside.ever
+
+
 def test_a_device_that_ran_out_is_believed_over_the_budget() -> None:
     need = replace(forms(90, 40, picture=(512, 512)), uses=("busy",))
     told = refusal(need, [held("busy", 10, in_use=True)], 1000 * MIB, ran_out=True)

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -171,7 +171,8 @@ class Bench:
         coder = cast(Autoencoder, resident.value)
         if coder.dtype is torch.float32:
             return False
-        self.make_room(Need.weights(f"{key} in fp32", resident.bytes * 4 // coder.dtype.itemsize - resident.bytes))
+        more = Need.weights(f"{key} in fp32", resident.bytes * 4 // coder.dtype.itemsize - resident.bytes)
+        self.make_room(replace(more, uses=(key,)))
         coder.widen()
         resident.bytes = coder.bytes
         self._wide.add(key)
