@@ -1,7 +1,7 @@
 """The most that passes and pieces take of a device while they run, as measured: the bytes beside `profiles`' seconds.
 
-A size counts rows of a pass, or pixels of a decode. The first measurement of a size also holds what is made once
-(kernels, caches) and is replaced by the second, which is kept.
+A size counts rows of a pass, or pixels of a decode. It is measured twice and the smaller count is kept: the first also
+holds what is made once (kernels, caches), and either what other threads took meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ENOUGH = 2
 
 
 class Taken(NamedTuple):
-    """What a size takes. `known`: exactly this size was measured. `least`: so much has to be free, since it once ran
+    """What a size takes. `known`: exactly this size was measured, and often enough. `least`: so much has to be free, since it once ran
     out of memory with less."""
 
     bytes: int
@@ -38,7 +38,8 @@ class Peaks:
     def observe(self, key: PassKey, size: int, count: int) -> None:
         """It took `count` bytes."""
         self._seen[key, size] = self._seen.get((key, size), 0) + 1
-        self.bytes.setdefault(key, {})[size] = count
+        known = self.bytes.setdefault(key, {})
+        known[size] = min(count, known.get(size, count))
 
     def went_well(self, key: PassKey, size: int) -> None:
         """That it once did not fit is forgotten: it does."""
@@ -54,7 +55,7 @@ class Peaks:
         known = self.bytes.get(key, {})
         least = max((free + 1 for each, free in self.over.get(key, {}).items() if each <= size), default=0)
         if size in known:
-            return Taken(known[size], True, least)
+            return Taken(known[size], not self.wanted(key, size), least)
         if known:
             near = min(known, key=lambda each: abs(each - size))
             guess = -(-known[near] * size // near)
