@@ -81,8 +81,9 @@ class Scanner:
         self._examined: dict[Path, tuple[_Found, Entry]] = {}
 
     def folders(self) -> tuple[Path, ...]:
-        """The folders as they are named now, absolute and once each."""
-        return tuple(dict.fromkeys(folder.expanduser().absolute() for folder in self._named_folders()))
+        """The folders as they are named now, absolute, without `..`, and once each."""
+        named = (os.path.normpath(folder.expanduser().absolute()) for folder in self._named_folders())
+        return tuple(Path(each) for each in dict.fromkeys(named))
 
     def entries(self) -> list[Entry]:
         """Everything there is now, named. A file that cannot be read is an entry with its problem."""

@@ -305,6 +305,15 @@ def test_a_path_outside_the_model_folders_is_refused_whatever_lies_there(tmp_pat
     assert "add-folder" in refused.value.errors[0].hint
 
 
+def test_a_folder_may_be_given_by_a_roundabout_way(tmp_path):
+    checkpoint(tmp_path / "models" / "one.safetensors")
+    (tmp_path / "elsewhere").mkdir()
+    catalog = FolderCatalog([tmp_path / "elsewhere" / ".." / "models", tmp_path / "models"], bundled=False)
+    [entry] = catalog.entries()
+    assert entry.path == tmp_path / "models" / "one.safetensors"
+    assert catalog.model(str(entry.path)).ref.path == str(entry.path)
+
+
 def test_folders_that_a_settings_file_names_are_looked_through_as_it_stands(tmp_path, caplog):
     file = tmp_path / "safelight.toml"
     for name in ("here", "there"):
