@@ -1,9 +1,8 @@
 """The ladder: the forms that each kind of work has, best first, on each kind of device.
 
-Before every rung whatever nobody uses is evicted (`plan`). Then, in order: a smaller batch, tiles for the autoencoder,
-the text encoder on the host, the network's blocks brought from the host in groups. A rung that a device does not have
-is left out, and a refusal says so. Storing weights in fewer bits is no rung: it changes the picture, so it is asked
-for and never done in need.
+Before every rung whatever nobody uses is evicted (`plan`). Then: fewer rows in a pass, tiles for the autoencoder. There
+are no others yet, on any device: the text encoder is not computed on the host, the network's blocks are not brought
+from the host in groups, and weights are not stored in fewer bits. A refusal says which are left out.
 """
 
 from __future__ import annotations
@@ -24,6 +23,8 @@ CANVAS_BYTES = 15
 
 HOST_ONLY = "This device is the host: the text encoder leaves once its prompts are encoded, and there is no other "
 HOST_ONLY += "memory to keep the network's groups in."
+WHOLE_ON_DEVICE = "A component is on the device whole or not at all: keeping the text encoder or the network's groups "
+WHOLE_ON_DEVICE += "on the host is not built yet."
 
 Expect = Callable[[int], Taken]
 """What a size takes (`Peaks.expect`)."""
@@ -31,7 +32,7 @@ Expect = Callable[[int], Taken]
 
 def left_out(device: str) -> tuple[str, ...]:
     """The rungs that a kind of device (cpu, cuda, mps) does not have, in words."""
-    return (HOST_ONLY,) if device == "cpu" else ()
+    return (HOST_ONLY if device == "cpu" else WHOLE_ON_DEVICE,)
 
 
 def a_pass(what: str, rows: int, expect: Expect, picture: tuple[int, int], device: str) -> Need:

@@ -15,8 +15,8 @@ _ENOUGH = 2
 
 
 class Taken(NamedTuple):
-    """What a size takes. `known`: exactly this size was measured, and often enough. `least`: so much has to be free, since it once ran
-    out of memory with less."""
+    """What a size takes. `known`: exactly this size was measured, and often enough. `least`: so much has to be free,
+    since it once ran out of memory with less."""
 
     bytes: int
     known: bool
