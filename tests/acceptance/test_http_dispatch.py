@@ -71,6 +71,22 @@ def test_jobs_of_this_server_run_though_its_wall_clock_is_set_back(tmp_path):
         assert 0 <= here.http.get("/v1/system").json()["uptime_s"] < 600
 
 
+@pytest.mark.parametrize("jump_s", [86_400.0, -86_400.0])
+def test_a_deadline_is_so_many_seconds_from_its_submission_whatever_the_wall_clock_does(tmp_path, monkeypatch, jump_s):
+    real, ahead_s = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + ahead_s[0])
+    with stage(tmp_path, store=MemoryStore(wall=time.time), jobs={"max_open": 1}) as here:
+        busy = here.submit("wait", **SMALL)
+        here.until(busy, "running")
+        patient, short = (here.submit("draw", **SMALL, deadline_s=seconds) for seconds in (3600, 2))
+        ahead_s[0] = jump_s
+        late = here.done(short)
+        assert (late["state"], late["failure"]["kind"]) == ("failed", "deadline")
+        assert here.job(patient)["state"] == "queued", "not late, though a day seems to have gone by"
+        here.http.post(f"/v1/jobs/{busy}/cancel")
+        assert here.done(patient)["state"] == "succeeded"
+
+
 class Stuck(Actor):
     """Says of the job `wait` that no piece of it has ended for long."""
 

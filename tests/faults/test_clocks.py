@@ -41,12 +41,13 @@ def jump(shift: Path, seconds: int) -> None:
 
 @pytest.mark.slow
 def test_jumps_of_the_wall_clock_cost_nothing(tmp_path: Path, shift: Path) -> None:
-    """A day ahead, two days back, and right again, while jobs run and wait."""
-    with RealServer(tmp_path / "home", **{"jobs.lease_s": 2.0, "jobs.heartbeat_s": 0.2}) as server:
+    """A day ahead, two days back, and right again, while one job runs and others wait, for an hour at most."""
+    with RealServer(tmp_path / "home", **{"jobs.lease_s": 2.0, "jobs.heartbeat_s": 0.2, "jobs.max_open": 1}) as server:
         body = {**asked("exact", 1), "steps": 120}
         peace = pixels(server.file(server.submit(body)))
         running = server.submit({**body, "output": {"quality": 2}})
-        waiting = [server.submit({**asked("shared", 2 + number), "steps": 40}) for number in range(2)]
+        patience = {"steps": 40, "deadline_s": 3600}
+        waiting = [server.submit({**asked("shared", 2 + number), **patience}) for number in range(2)]
         for step, seconds in ((10, DAY_S), (45, -2 * DAY_S), (80, 0)):
             server.wait_for_step(running, step)
             jump(shift, seconds)

@@ -112,8 +112,8 @@ class _Bench:
         return self.view.bytes - _in_use(self.open)
 
     def has_room(self, job: Job) -> bool:
-        """Whether the job fits beside what is open. An empty worker takes anything: its own plan offloads, or refuses
-        in words."""
+        """Whether the job fits beside what is open. An empty worker takes anything: it evicts, takes
+        smaller forms of the work, or refuses in words."""
         if not self.view.ready or self.kept_for not in (None, job.id):
             return False
         if not self.open:
@@ -146,15 +146,17 @@ def _in_use(jobs: Sequence[OpenJob]) -> int:
     return sum(weights.values()) + sum(each.work for each in jobs)
 
 
-def assign(queued: Sequence[Job], running: Sequence[Job], workers: Sequence[WorkerView], now: float) -> list[Decision]:
-    """What to do now. `queued`: in `Store.waiting`'s order. `now`: seconds since the epoch."""
+def assign(queued: Sequence[Job], running: Sequence[Job], workers: Sequence[WorkerView], now: float,
+           steady: float) -> list[Decision]:  # fmt: skip
+    """What to do now. `queued`: in `Store.waiting`'s order. `now`: seconds since the epoch, which `not_before` names.
+    `steady`: the time on the store's steady clock, which `deadline` is on."""
     running_by_id = {job.id: job for job in running}
     benches = [_Bench(view, list(view.open), set(view.holds)) for view in workers]
     decisions: list[Decision] = []
     blocked: list[str] = []
     overtaken: dict[str, None] = {}
     for job in _line(queued, now):
-        refusal = _refusal(job, workers, now)
+        refusal = _refusal(job, workers, steady)
         if refusal is not None:
             decisions.append(refusal)
             continue
@@ -182,10 +184,10 @@ def _line(queued: Sequence[Job], now: float) -> list[Job]:
     return sorted(may_start, key=lambda job: (job.passed_over < PASSED_OVER_LIMIT, -job.priority))
 
 
-def _refusal(job: Job, workers: Sequence[WorkerView], now: float) -> Refuse | None:
+def _refusal(job: Job, workers: Sequence[WorkerView], steady: float) -> Refuse | None:
     """Why no wait can help the job, if so. Before any worker is known nothing is refused for its pin."""
-    if job.deadline is not None and job.deadline <= now:
-        late = f"The job was still queued {now - job.deadline:.0f} s after its deadline."
+    if job.deadline is not None and job.deadline <= steady:
+        late = f"The job was still queued {steady - job.deadline:.0f} s after its deadline."
         return Refuse(job.id, "deadline", late, "Give it more time, or a higher priority.")
     pinned = [view for view in workers if _pinned(job, view)]
     if job.plan and (why := plans.refusal(job.plan, {view.id: view.plan for view in pinned})):

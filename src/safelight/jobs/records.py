@@ -23,8 +23,9 @@ class NewJob:
     """What is submitted. `request`: as asked; `resolved`: complete; both JSON objects.
 
     `model_key`: which weights it runs on (for the dispatcher). `idempotency_key` and `fingerprint` (a hash of the
-    request's body) make a repeated submission the same job. `not_before`, `deadline`: seconds since the epoch,
-    compared with the wall clock as it stands.
+    request's body) make a repeated submission the same job. `not_before`: seconds since the epoch,
+    compared with the wall clock as it stands; `deadline`: on the steady clock (jobs.steady), since it was asked for as
+    a time from then on.
     `bytes_needed`: of memory, a guess; `weights_bytes` of them are weights, which jobs of one model share.
     `files`: SHA-256 of the kept files it reads (uploads, other jobs' artifacts), which stay as long as the job does.
     `group`: what belongs together, in the client's words (a grid).
@@ -142,7 +143,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Job:
-    """The durable record. Times are seconds since the epoch, UTC.
+    """The durable record. Times are seconds since the epoch, UTC; `deadline` on the steady clock (jobs.steady).
 
     `position`: queued jobs of its priority and above, itself included, when it was last queued. `started_at`: of the
     first attempt. `pinned`: retention leaves it alone.

@@ -6,9 +6,9 @@ clock that this does least harm to:
 
 - leases, heartbeats, pauses between tries: monotonic time of the running server;
 - order of events, of jobs and of pages: sequence numbers, no clock at all;
-- ages, by which retention and the bin remove things: this clock;
-- what people read (`created_at`, `at`) and what they ask for by date (`since`, `not_before`, `deadline`): the wall
-  clock as it stands at that moment. A jump moves these by as much; nothing could tell which of the two times was meant.
+- ages, by which retention and the bin remove things, and how long a job may wait (`deadline`): this clock;
+- what people read (`created_at`, `at`) and what they ask for by date (`since`, `not_before`): the wall clock as it
+  stands at that moment. A jump moves these by as much; nothing could tell which of the two times was meant.
 
 The steady clock is set to the wall clock when a store is first opened. Then it goes on with monotonic time, and over a
 restart by what the wall clock went on meanwhile, but never back and by at most `LONGEST_GAP_S`: a longer time without a

@@ -168,7 +168,7 @@ class Dispatch:
             views = self._views(by_id)
             known = [job for job in queued if self._operations.find(job.operation) is not None]
             decisions: list[Decision] = [_unavailable(job) for job in queued if job not in known]
-            decisions += dispatcher.assign(known, running, views, now)
+            decisions += dispatcher.assign(known, running, views, now, self._store.steady())
             room = any(view.ready and len(view.open) < view.max_open for view in views)
             if decisions or not room or len(waiting) < limit:
                 return decisions

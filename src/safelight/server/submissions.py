@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
@@ -94,7 +93,6 @@ class Submissions:
         request = asked.model_dump(mode="json", exclude_unset=True, exclude={"operation"})
         request = {"operation": asked.operation, **request}  # type: ignore[attr-defined]
         spec = self._contract.spec(request["operation"])
-        now = time.time()
         new = NewJob(
             id=job_id or new_id(),
             owner=owner,
@@ -108,7 +106,7 @@ class Submissions:
             group=envelope.group,
             worker=envelope.worker or getattr(asked, "device", None),
             not_before=envelope.not_before,
-            deadline=None if envelope.deadline_s is None else now + envelope.deadline_s,
+            deadline=None if envelope.deadline_s is None else self._store.steady() + envelope.deadline_s,
         )
         # A repeat is the job that is there, also where it could not be resolved any more: its model may be gone.
         if (job_id or key) and (there := await self._store.repeated(new)) is not None:

@@ -43,8 +43,8 @@ def running(opened_job: OpenJob, begun: float = 0.0, **fields) -> Job:
     return job(opened_job.job_id, state=JobState.RUNNING, priority=opened_job.priority, attempts=attempts, **fields)
 
 
-def decide(queued, workers, running=(), now=0.0) -> list[Decision]:
-    return assign(queued, running, workers, now)
+def decide(queued, workers, running=(), now=0.0, steady=None) -> list[Decision]:
+    return assign(queued, running, workers, now, now if steady is None else steady)
 
 
 # ---- who gets what
@@ -215,6 +215,13 @@ def test_a_job_past_its_deadline_is_refused() -> None:
     (refused,) = decide(line, [], now=12.0)
     assert isinstance(refused, Refuse)
     assert (refused.kind, "2 s" in refused.message) == ("deadline", True)
+
+
+def test_a_deadline_is_none_of_the_wall_clock() -> None:
+    line = [job("a", deadline=10.0)]
+    assert decide(line, [worker()], now=1e9, steady=9.9) == [AssignTo("a", "w0")]
+    (refused,) = decide(line, [worker()], now=0.0, steady=12.0)
+    assert isinstance(refused, Refuse) and refused.kind == "deadline"
 
 
 # ---- pushing out

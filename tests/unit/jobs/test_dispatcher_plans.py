@@ -40,21 +40,21 @@ def up_to(worker_id: str) -> AssignTo:
     ],
 )
 def test_it_goes_where_its_plan_can_be_taken_up_or_waits_for_that(plan, workers, decided):
-    assert assign([job(plan=plan)], [], workers, 0.0) == decided
+    assert assign([job(plan=plan)], [], workers, 0.0, 0.0) == decided
 
 
 @pytest.mark.parametrize("pin", [None, "w0", "cpu"])
 def test_it_fails_with_the_difference_where_nobody_can(pin):
-    (refused,) = assign([job(plan=PLAN, worker=pin)], [], [worker("w0", OTHER)], 0.0)
+    (refused,) = assign([job(plan=PLAN, worker=pin)], [], [worker("w0", OTHER)], 0.0, 0.0)
     assert isinstance(refused, Refuse) and refused.kind == "plan_unavailable"
     assert "dtype was fp32, here it is bf16" in refused.message and "retry" in refused.hint
 
 
 def test_a_pinned_one_is_not_helped_by_others():
-    (refused,) = assign([job(plan=PLAN, worker="w0")], [], [worker("w0", OTHER), worker("w1", PLAN)], 0.0)
+    (refused,) = assign([job(plan=PLAN, worker="w0")], [], [worker("w0", OTHER), worker("w1", PLAN)], 0.0, 0.0)
     assert isinstance(refused, Refuse) and "the worker w0" in refused.message
 
 
 def test_others_overtake_while_it_waits():
     workers = [worker("w0", OTHER), worker("w1", None, ready=False)]
-    assert assign([job(plan=PLAN), job("new")], [], workers, 0.0) == [AssignTo("new", "w0"), PassOver(("begun",))]
+    assert assign([job(plan=PLAN), job("new")], [], workers, 0.0, 0.0) == [AssignTo("new", "w0"), PassOver(("begun",))]
