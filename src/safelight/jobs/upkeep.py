@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safelight.artifacts import Files
+from safelight.errors import SafelightError
 from safelight.jobs.records import Finished
 from safelight.jobs.store import Store
 
@@ -78,11 +79,21 @@ def to_forget(finished: Sequence[Finished], retention: Retention, now: float) ->
 
 
 async def tidy(store: Store, retention: Retention, folders: Folders, files_before: float) -> Tidied:
-    """One round. `files_before`: what was put later stays, named or not; wall time, as the files' own."""
-    now = store.steady()
-    jobs = await store.forget(to_forget(await store.finished(), retention, now))
-    binned = 0 if retention.bin_days is None else await store.empty_bin(now - retention.bin_days * DAY_S)
-    uploads = 0 if retention.days is None else await store.forget_uploads(now - retention.days * DAY_S)
+    """One round. `files_before`: what was put later stays, named or not; wall time, as the files' own.
+
+    Where the store cannot write, the files that nobody names go all the same, which may be what gives it room; what it
+    said is raised then.
+    """
+    jobs = binned = uploads = 0
+    failed: Exception | None = None
+    try:
+        await store.keep_time()
+        now = store.steady()
+        jobs = await store.forget(to_forget(await store.finished(), retention, now))
+        binned = 0 if retention.bin_days is None else await store.empty_bin(now - retention.bin_days * DAY_S)
+        uploads = 0 if retention.days is None else await store.forget_uploads(now - retention.days * DAY_S)
+    except (SafelightError, OSError) as error:
+        failed = error
     removed = [
         size
         for files in (folders.artifacts, folders.uploads)
@@ -90,6 +101,8 @@ async def tidy(store: Store, retention: Retention, folders: Folders, files_befor
     ]
     await _remove_thumbnails(store, folders.thumbnails)
     checkpoints = await _remove_leftovers(store, folders.checkpoints)
+    if failed is not None:
+        raise failed
     return Tidied(jobs, binned, uploads, len(removed), sum(removed), checkpoints)
 
 

@@ -89,5 +89,4 @@ class Tidying:
             await asyncio.sleep(EVERY_S)
 
     async def _round(self) -> Tidied:
-        await self._store.keep_time()
         return await tidy(self._store, self._retention, self._folders, self._grace.files_before())

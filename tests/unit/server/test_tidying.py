@@ -12,7 +12,7 @@ import pytest
 from tests.conformance.stores.making import artifact, started, submitted
 
 from safelight.artifacts import Files
-from safelight.errors import InvalidRequest, NotFound
+from safelight.errors import InvalidRequest, NotFound, StoreUnusable
 from safelight.jobs.memory import MemoryStore
 from safelight.jobs.records import ArtifactFilter, Upload
 from safelight.jobs.upkeep import GRACE_S, Folders, Retention, tidy
@@ -62,10 +62,51 @@ async def test_tidying_outlives_any_look_that_fails(tmp_path, monkeypatch, caplo
     await store.open()
     with caplog.at_level(logging.ERROR, tidying.__name__):
         task = await Tidying.begin(store, Retention(), folders)
+        async with asyncio.timeout(20):
+            while len(caplog.records) < 3:
+                await asyncio.sleep(0.01)
+        again = folders.artifacts.path(folders.artifacts.put(b"nor this"))
+        os.utime(again, (0, 0))
         await gone(path)
+        await gone(again)
         await task.end()
     told = [str(record.exc_info[1]) for record in caplog.records if record.name == tidying.__name__]
     assert told == ["the disk is full", "a fault", "another"]
+    await store.close()
+
+
+class Full(MemoryStore):
+    """A store that can be read and takes nothing more."""
+
+    full = False
+
+    async def write(self, act):
+        if self.full:
+            raise StoreUnusable("The disk is full.")
+        return await super().write(act)
+
+
+async def test_what_nobody_names_goes_though_the_store_cannot_write(tmp_path, caplog):
+    folders, path = forgotten(tmp_path)
+    store = Full()
+    await store.open()
+    job = await started(store)
+    named = folders.artifacts.put(b"a picture of a job")
+    os.utime(folders.artifacts.path(named), (0, 0))
+    await store.add_artifact(artifact(job, sha256=named), 1)
+    for leftover in (job.id, "of a job that is over"):
+        (folders.checkpoints / leftover).mkdir(parents=True)
+    store.full = True
+    with caplog.at_level(logging.ERROR, tidying.__name__):
+        task = await Tidying.begin(store, Retention(), folders)
+        await gone(path)
+        await gone(folders.checkpoints / "of a job that is over")
+        async with asyncio.timeout(20):
+            while not caplog.records:
+                await asyncio.sleep(0.01)
+        await task.end()
+    assert [str(each.exc_info[1]) for each in caplog.records if each.name == tidying.__name__] == ["The disk is full."]
+    assert folders.artifacts.path(named).exists() and (folders.checkpoints / job.id).exists()
     await store.close()
 
 
