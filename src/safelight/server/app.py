@@ -118,11 +118,10 @@ def build(
     launcher = launcher or LocalLauncher(home)
     dispatch = Dispatch(store, hub, launcher, worker_specs(settings), settings=settings, operations=contract.table)
     pictures = Pictures(store, files, folders.uploads, folders.artifacts, folders.thumbnails)
-    addresses = Addresses(settings.webhooks.networks)
     submissions = Submissions(
         store=store, contract=contract, tables=tables, catalog=catalog, pictures=pictures,
         worker_names=dispatch.names, max_queued=settings.jobs.max_queued,
-        webhooks=Desk(settings.webhooks.enabled, addresses),
+        webhooks=Desk(settings.webhooks.enabled, Addresses(settings.webhooks.networks)),
     )  # fmt: skip
     submissions.accepted = dispatch.wake
     lock = FolderLock(home)
@@ -135,8 +134,7 @@ def build(
         submissions=submissions, control=dispatch, artifact_file=folders.artifacts.path, token=lock.token,
         stop=stop, started=time.monotonic(),
     )  # fmt: skip
-    parts = Parts(lock, store, hub, catalog, hashes, files, folders, retention_of(settings), launcher, dispatch,
-                  addresses)  # fmt: skip
+    parts = Parts(lock, store, hub, catalog, hashes, files, folders, retention_of(settings), launcher, dispatch)
     web = _web(services, lambda web: parts.running(app))
     app = App(settings, web, services, lock)
     return app
@@ -156,7 +154,6 @@ class Parts:
     retention: Retention
     launcher: Launcher
     dispatch: Dispatch
-    addresses: Addresses
 
     def _first_look(self) -> None:
         """Ask for the default model; where there is none, requests without a name will be told so."""
@@ -164,10 +161,10 @@ class Parts:
             self.catalog.model(None)
 
     def _outbox(self, settings: Settings) -> Outbox:
-        """The outbox of webhooks, begun."""
+        """The outbox of webhooks, begun. It looks names up beside those who hand jobs in, and never waits for them."""
         webhooks = settings.webhooks
-        secret = secret_of(settings.storage.home)
-        outbox = Outbox(self.store, Sender(self.addresses, secret, webhooks.timeout_s), webhooks)
+        sender = Sender(Addresses(webhooks.networks), secret_of(settings.storage.home), webhooks.timeout_s)
+        outbox = Outbox(self.store, sender, webhooks)
         outbox.begin()
         return outbox
 

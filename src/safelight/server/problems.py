@@ -69,6 +69,18 @@ class Stopping(errors.SafelightError):
         super().__init__("The server is stopping and accepts no more jobs.", "Accepted jobs go on at its next start.")
 
 
+class LookupsBusy(errors.SafelightError):
+    """Too many host names are being looked up to ask for another now. It says nothing about the name."""
+
+    kind = "lookups_busy"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"The host {host!r} cannot be looked up now: this server waits for the answers about other names.",
+            "Try again in a few seconds; if it stays so, check this server's DNS.",
+        )
+
+
 class DiskFull(errors.SafelightError):
     """Nothing can be written where the data folder lies."""
 
@@ -99,6 +111,7 @@ STATUS: dict[type[errors.SafelightError], int] = {
     WrongMediaType: 415,
     RangeNotSatisfiable: 416,
     Stopping: 503,
+    LookupsBusy: 503,
 }
 """The status of each error; its class's own or its nearest parent's."""
 
@@ -121,6 +134,7 @@ TITLES: dict[str, str] = {
     "range_not_satisfiable": "The range lies outside of the file",
     "method_not_allowed": "The route has no such method",
     "stopping": "The server is stopping",
+    "lookups_busy": "Host names cannot be looked up now",
     "error": "Something went wrong",
     "internal": "Something went wrong inside the server",
 }
@@ -131,7 +145,7 @@ HTTP_KINDS: dict[int, str] = {403: "not_allowed", 404: "not_found", 405: "method
 
 
 RETRY_AFTER_S = 5
-"""When to try again what a stop, a locked database or a full disk prevented."""
+"""When to try again what a stop, a locked database, a full disk or a busy lookup prevented."""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -175,7 +189,7 @@ def respond(error: errors.SafelightError) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, errors.QueueFull):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    elif isinstance(error, Stopping | errors.StoreUnusable | DiskFull):
+    elif isinstance(error, Stopping | LookupsBusy | errors.StoreUnusable | DiskFull):
         headers["Retry-After"] = str(RETRY_AFTER_S)
     elif isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"

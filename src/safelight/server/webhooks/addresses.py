@@ -12,69 +12,89 @@ import contextlib
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 import httpx
 
 from safelight.core.names import one_of
 from safelight.errors import InvalidRequest, InvalidValue
+from safelight.server.problems import LookupsBusy
 from safelight.settings.table import Network
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
-"""(host, port) -> the addresses it stands for. OSError or UnicodeError where there are none."""
+"""(host, port) -> the addresses it stands for. OSError or UnicodeError where there are none; LookupsBusy."""
 
 MAX_URL = 2000
 RESOLVE_S = 5.0
 LOOKUPS = 8
+NEVER_GIVEN = IPv6Network("3fff::/20")
+"""Addresses for documentation (RFC 9637), which older Pythons take for public ones."""
+UNICAST = IPv6Network("2000::/3")
+"""All that is given out of IPv6 (RFC 4291, 2.4): the rest is local, or carries an IPv4 address inside."""
 
 
 class Lookups:
     """What the system says a name stands for: DNS, the hosts file, and every way to write an address (127.1, 0x7f.1).
 
     The system may keep a caller waiting for half a minute. Each lookup therefore has a thread of its own, at most
-    `LOOKUPS` at once: names that nobody answers for hold up neither the threads of others nor the end of the program.
+    `LOOKUPS` at once and one a name, which all who ask for it meanwhile share: names that nobody answers for hold up
+    neither the threads of others nor the end of the program. Those who deliver have Lookups of their own, so that what
+    is handed in cannot keep them from it.
     """
 
     def __init__(self, look: Callable[..., Sequence[Any]] = socket.getaddrinfo) -> None:
         """`look`: as socket.getaddrinfo."""
         self._look = look
         self._free = asyncio.Semaphore(LOOKUPS)
+        self._under_way: dict[str, asyncio.Future[Sequence[Any] | Exception]] = {}
 
     async def __call__(self, host: str, port: int) -> list[Address]:
-        """See Resolve."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Sequence[Any]] = loop.create_future()
-        await self._free.acquire()
-
-        def told(found: Sequence[Any], error: Exception | None) -> None:
-            self._free.release()
-            if answer.done():
-                return  # who asked waits no more
-            if error is not None:
-                answer.set_exception(error)
+        """See Resolve. LookupsBusy where no thread comes free in half of `RESOLVE_S`."""
+        if host not in self._under_way:
+            try:
+                async with asyncio.timeout(RESOLVE_S / 2):
+                    await self._free.acquire()
+            except TimeoutError:
+                raise LookupsBusy(host) from None
+            if host in self._under_way:  # another began while this one waited for a thread
+                self._free.release()
             else:
-                answer.set_result(found)
+                self._begin(host, port)
+        found = await asyncio.shield(self._under_way[host])
+        if isinstance(found, Exception):
+            raise found
+        return list(dict.fromkeys(ip_address(str(each[4][0]).partition("%")[0]) for each in found))
+
+    def _begin(self, host: str, port: int) -> None:
+        """Ask in a thread; a failure is a result here, since it may be that nobody waits for it any more."""
+        loop = asyncio.get_running_loop()
+        answer = self._under_way[host] = loop.create_future()
+
+        def told(found: Sequence[Any] | Exception) -> None:
+            self._free.release()
+            del self._under_way[host]
+            answer.set_result(found)
 
         def look() -> None:
-            found: Sequence[Any] = ()
-            error: Exception | None = None
+            found: Sequence[Any] | Exception
             try:
                 found = self._look(host, port, type=socket.SOCK_STREAM)
             except (OSError, UnicodeError) as failure:
-                error = failure
+                found = failure
             with contextlib.suppress(RuntimeError):  # the loop may be closed by then
-                loop.call_soon_threadsafe(told, found, error)
+                loop.call_soon_threadsafe(told, found)
 
         threading.Thread(target=look, name=f"lookup of {host}", daemon=True).start()
-        return list(dict.fromkeys(ip_address(str(each[4][0]).partition("%")[0]) for each in await answer))
 
 
 def is_public(address: Address) -> bool:
     """Whether the address is one of the public internet. What carries another address inside (IPv4-mapped, 6to4,
     Teredo, NAT64) never is: it may lead to a private one."""
-    if isinstance(address, IPv6Address) and (address.ipv4_mapped or address.sixtofour or address.teredo):
+    if isinstance(address, IPv6Address) and (
+        address not in UNICAST or address in NEVER_GIVEN or address.sixtofour or address.teredo
+    ):
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
@@ -108,7 +128,8 @@ class Addresses:
         return url
 
     async def of(self, url: httpx.URL) -> list[Address]:
-        """The addresses that `url` leads to, in the order to try them; InvalidRequest unless all are allowed."""
+        """The addresses that `url` leads to, in the order to try them; InvalidRequest unless all are allowed,
+        LookupsBusy where the name cannot be asked for now."""
         host = url.raw_host.decode("ascii")
         try:
             async with asyncio.timeout(RESOLVE_S):
