@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tests.unit.server.staging import problem, stage
 
 from safelight.core.events import Event, EventKind
 from safelight.jobs.records import Delivery, DeliveryState
+from safelight.server.webhooks import addresses
 from safelight.server.webhooks.addresses import Addresses
 from safelight.server.webhooks.sender import Sender
 
@@ -191,6 +193,31 @@ def test_what_fails_too_often_is_dead_and_the_record_says_why(tmp_path):
     assert left["tries"] == 1 and "410" in left["said"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a port that answers nothing, as Linux has it")
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_address_that_is_silent_leaves_time_for_the_next(anyio_backend):
+    """A listener whose queue is full drops what comes: nothing is refused, the connection is never made."""
+    silent, good = IPv4Address("127.0.0.2"), IPv4Address("127.0.0.1")
+
+    async def resolve(host: str, port: int) -> list[IPv4Address]:
+        return [silent, good]
+
+    with Receiver() as receiver, contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind((str(silent), receiver.port))
+        listener.listen(0)
+        for _ in range(3):
+            filling = sockets.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex((str(silent), receiver.port))
+        sender = Sender(Addresses([ip_network("127.0.0.0/8")], resolve), b"secret", 2.0)
+        event = Event("job", EventKind.SUCCEEDED, {}, 3, 7, 1e9)
+        came = await sender.send(Delivery(event, receiver.url("http", "hook.invalid")))
+        await sender.close()
+    assert came == (DeliveryState.DELIVERED, "") and len(receiver.got) == 1
+
+
 # ---- what is refused
 
 
@@ -226,12 +253,12 @@ async def test_a_name_is_asked_once_a_try_and_only_what_was_checked_is_spoken_to
         delivery = Delivery(event, receiver.url("https", "hook.invalid"))
         outside, inside = Addresses([], resolve), Addresses([ip_network("127.0.0.0/8")], resolve)
         await outside.of(outside.parsed(delivery.url))  # as it is handed in
-        for addresses, url, said in [
+        for allowed, url, said in [
             (outside, delivery.url, "leads to 127.0.0.1, which is not public"),
             (inside, receiver.url("http", "hook.invalid"), "leads to 169.254.169.254, which is not public"),
             (inside, receiver.url("http", "hook.invalid"), ""),
         ]:
-            sender = Sender(addresses, b"secret", 5.0)
+            sender = Sender(allowed, b"secret", 5.0)
             state, why = await sender.send(replace(delivery, url=url))
             await sender.close()
             assert said in why and (state is DeliveryState.DELIVERED) == (not said)
@@ -254,6 +281,33 @@ def test_webhooks_are_off_by_default_and_the_refusal_says_the_way_out(tmp_path):
         [fault] = problem(submit(server, "https://example.org/"), 422, "invalid_request")["errors"]
     assert fault["path"] == "webhook" and "webhooks.enabled" in fault["hint"] and "stream" in fault["hint"]
     assert not (tmp_path / "webhook.secret").exists()
+
+
+def test_hung_lookups_are_told_apart_and_keep_no_delivery_from_its_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(addresses, "RESOLVE_S", 0.4)
+    hung = threading.Event()
+
+    def look(host, port, **more):
+        if host.endswith(".hung.example"):
+            hung.wait(60)
+        return socket.getaddrinfo(host, port, **more)
+
+    monkeypatch.setattr(addresses.Lookups.__init__, "__defaults__", (look,))
+    try:
+        with Receiver() as receiver, stage(tmp_path, webhooks=HERE) as server:
+            early = server.submit("wait", webhook=receiver.url(), **SMALL)
+            server.until(early, "running")
+            for each in range(addresses.LOOKUPS):
+                [fault] = problem(submit(server, f"https://n{each}.hung.example"), 422, "invalid_request")["errors"]
+                assert "not found: no answer within" in fault["message"]
+            busy = submit(server, receiver.url())
+            assert "127.0.0.1" in problem(busy, 503, "lookups_busy")["detail"]
+            assert int(busy.headers["retry-after"]) > 0
+            server.http.post(f"/v1/jobs/{early}/cancel")
+            [delivery] = deliveries(server, early, "delivered")
+            assert delivery["tries"] == 1
+    finally:
+        hung.set()
 
 
 # ---- TLS

@@ -59,7 +59,10 @@ class Sender:
         await self._http.aclose()
 
     async def send(self, delivery: Delivery) -> tuple[DeliveryState, str]:
-        """What came of a try: delivered; pending, with the reason; or dead where the address wants no more."""
+        """What came of a try: delivered; pending, with the reason; or dead where the address wants no more.
+
+        LookupsBusy where it came to no try.
+        """
         try:
             async with asyncio.timeout(self._timeout_s):
                 status = await self._status(delivery)
@@ -88,13 +91,16 @@ class Sender:
             **signature.headers(self._secret, delivery.id, int(self._wall()), body),
         }
         extensions = {"sni_hostname": url.raw_host.decode("ascii")}  # the certificate must be the name's
-        failed = httpx.ConnectError("there is no address")
-        for address in await self._addresses.of(url):
+        failed: httpx.TransportError = httpx.ConnectError("there is no address")
+        found = await self._addresses.of(url)
+        # An address that is silent (IPv6 where there is no way to it) leaves the others their share of the time.
+        timeout = httpx.Timeout(self._timeout_s, connect=self._timeout_s / max(len(found), 1))
+        for address in found:
             there = url.copy_with(host=str(address))
             try:
-                async with self._http.stream("POST", there, content=body, headers=headers,
+                async with self._http.stream("POST", there, content=body, headers=headers, timeout=timeout,
                                              extensions=extensions) as answer:  # fmt: skip
                     return answer.status_code
-            except httpx.ConnectError as error:
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 failed = error
         raise failed
