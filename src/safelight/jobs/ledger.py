@@ -202,9 +202,9 @@ class Ledger(Store, ABC):
         """See Store."""
         return await self.read(lambda rows: acts.upload(rows, upload_id, owner))
 
-    async def undelivered(self, after: int = 0) -> list[Delivery]:
+    async def undelivered(self, after: int = 0, limit: int = 1000) -> list[Delivery]:
         """See Store."""
-        return await self.read(lambda rows: rows.undelivered(after))
+        return await self.read(lambda rows: rows.undelivered(after, limit))
 
     async def tried(self, delivery: Delivery, state: DeliveryState, said: str = "") -> Delivery:
         """See Store."""

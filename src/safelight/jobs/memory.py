@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, TypeVar
 
 from safelight.core.events import Event
@@ -230,10 +231,10 @@ class MemoryRows:
         """See Rows."""
         return self.outbox.get(sequence)
 
-    def undelivered(self, after: int) -> list[Delivery]:
+    def undelivered(self, after: int, limit: int) -> list[Delivery]:
         """See Rows."""
         pending = (each for each in self.outbox.values() if each.state is DeliveryState.PENDING)
-        return [each for each in pending if each.event.sequence > after]
+        return list(islice((each for each in pending if each.event.sequence > after), limit))
 
     def save_delivery(self, delivery: Delivery) -> None:
         """See Rows."""

@@ -171,7 +171,7 @@ class Rows(Protocol):
         """That of the event of this sequence."""
         ...
 
-    def undelivered(self, after: int) -> list[Delivery]:
+    def undelivered(self, after: int, limit: int) -> list[Delivery]:
         """See Store.undelivered."""
         ...
 

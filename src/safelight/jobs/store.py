@@ -199,9 +199,9 @@ class Store(Protocol):
 
     # -- webhooks
 
-    async def undelivered(self, after: int = 0) -> list[Delivery]:
-        """What webhooks have still to hear of, of events with a sequence above `after`, oldest first. Put down with the
-        event itself: none is lost."""
+    async def undelivered(self, after: int = 0, limit: int = 1000) -> list[Delivery]:
+        """What webhooks have still to hear of, of events with a sequence above `after`, oldest first, at most `limit`.
+        Put down with the event itself: none is lost."""
         ...
 
     async def tried(self, delivery: Delivery, state: DeliveryState, said: str = "") -> Delivery:

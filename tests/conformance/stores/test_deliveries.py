@@ -79,6 +79,16 @@ async def test_tries_are_counted(store: Store, wall: Clock, reopen) -> None:
     assert (await store.get(job.id)).deliveries == (told, dead)
 
 
+async def test_what_is_undelivered_is_read_in_pages(store: Store) -> None:
+    jobs = [await submitted(store, webhook=MANY) for _ in range(5)]
+    pages, after = [], 0
+    while page := await store.undelivered(after, 2):
+        pages.append([each.event.job_id for each in page])
+        after = page[-1].event.sequence
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [each for page in pages for each in page] == [job.id for job in jobs]
+
+
 async def test_a_forgotten_job_is_not_told_of(store: Store) -> None:
     job = await submitted(store, webhook=LAST)
     await store.request_cancel(job.id)

@@ -15,6 +15,7 @@ from tests.conformance.stores.making import Clock, started, submitted
 from safelight.errors import InvalidRequest, StoreUnusable, UnreadableFile
 from safelight.jobs.memory import MemoryStore
 from safelight.jobs.records import DeliveryState, Webhook
+from safelight.server.problems import LookupsBusy
 from safelight.server.webhooks import outbox as outboxes
 from safelight.server.webhooks.addresses import LOOKUPS, Addresses, Lookups, is_public
 from safelight.server.webhooks.outbox import Outbox, pause_s
@@ -42,6 +43,7 @@ def anyio_backend() -> str:
         ("ff02::1", False), ("fe80::1", False), ("fd00::1", False), ("::ffff:127.0.0.1", False),
         ("::ffff:93.184.216.34", False), ("64:ff9b::7f00:1", False), ("2002:7f00:1::", False), ("240.0.0.1", False),
         ("2001:0:53aa:64c::1", False), ("192.0.2.1", False), ("198.18.0.1", False),
+        ("fec0::1", False), ("3fff::1", False), ("2001:db8::1", False), ("5f00::1", False), ("2a00:1450::1", True),
     ],
 )  # fmt: skip
 def test_what_is_public(address: str, public: bool) -> None:
@@ -103,22 +105,43 @@ async def test_the_systems_own_names_of_this_machine_are_refused(host: str) -> N
         await there.of(there.parsed(f"https://{host}/"))
 
 
-async def test_names_that_nobody_answers_for_hold_up_nobody_else(monkeypatch) -> None:
-    monkeypatch.setattr("safelight.server.webhooks.addresses.RESOLVE_S", 0.1)
-    held, asked = threading.Event(), []
+class Names:
+    """The system's lookups: `.hung` names have no answer until `answer` is set, all others are public."""
 
-    def look(host, port, **_):
-        asked.append(host)
-        if host == "slow.example":
-            held.wait(20)
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answer = threading.Event()
+
+    def __call__(self, host: str, port: int, **_) -> list:
+        self.asked.append(host)
+        if host.endswith(".hung"):
+            self.answer.wait(20)
         return [(0, 0, 0, "", ("93.184.216.34", port)), (0, 0, 0, "", ("93.184.216.34", port))]
 
-    there = Addresses([], Lookups(look))
-    lookups = [there.of(there.parsed("https://slow.example")) for _ in range(LOOKUPS + 3)]
+
+async def test_a_name_that_nobody_answers_for_is_asked_once_and_holds_up_nobody_else(monkeypatch) -> None:
+    monkeypatch.setattr("safelight.server.webhooks.addresses.RESOLVE_S", 0.1)
+    names = Names()
+    there = Addresses([], Lookups(names))
+    lookups = [there.of(there.parsed(f"https://slow.hung:{1000 + each}")) for each in range(LOOKUPS + 3)]
     failed = await asyncio.gather(*lookups, return_exceptions=True)
     assert all("no answer within 0.1 s" in str(each) for each in failed) and len(failed) == LOOKUPS + 3
-    assert asked == ["slow.example"] * LOOKUPS, "the rest had no thread, and the pool of other work none of these"
-    held.set()
+    assert await there.of(there.parsed("https://quick.example")) == [ip_address("93.184.216.34")]
+    assert names.asked == ["slow.hung", "quick.example"]
+    names.answer.set()
+    assert await there.of(there.parsed("https://slow.hung")) == [ip_address("93.184.216.34")]
+
+
+async def test_where_every_lookup_hangs_a_good_name_is_not_said_to_be_none(monkeypatch) -> None:
+    monkeypatch.setattr("safelight.server.webhooks.addresses.RESOLVE_S", 0.2)
+    names = Names()
+    there = Addresses([], Lookups(names))
+    hung = [there.of(there.parsed(f"https://n{each}.hung")) for each in range(LOOKUPS)]
+    await asyncio.gather(*hung, return_exceptions=True)
+    with pytest.raises(LookupsBusy, match=r"quick\.example") as busy:
+        await there.of(there.parsed("https://quick.example"))
+    assert busy.value.hint and "quick.example" not in names.asked
+    names.answer.set()
     assert await there.of(there.parsed("https://quick.example")) == [ip_address("93.184.216.34")]
 
 
@@ -293,6 +316,89 @@ async def test_a_slow_host_leaves_room_for_the_others(store) -> None:
     await box.end()
 
 
+async def test_hosts_take_turns(store) -> None:
+    for name in "aaaabbbb":
+        await submitted(store, webhook=Webhook(f"https://{name}.example", ("queued",)))
+    post, hosts = Post(), []
+    send = post.send
+
+    async def noting(delivery):
+        hosts.append(delivery.url[8])
+        return await send(delivery)
+
+    post.send = noting
+    box = Outbox(store, post, WebhookSettings())
+    box.begin()
+
+    async def empty() -> bool:
+        return not await store.undelivered()
+
+    await until(empty)
+    await box.end()
+    assert "".join(hosts) == "abababab"
+
+
+class Paged(MemoryStore):
+    """A store that notes how much of its outbox was read at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages: list[int] = []
+
+    async def undelivered(self, after: int = 0, limit: int = 1000):
+        page = await super().undelivered(after, limit)
+        self.pages.append(len(page))
+        return page
+
+
+async def test_what_waits_is_read_in_pages_and_costs_nothing_when_something_happens(monkeypatch) -> None:
+    """Thousands of messages whose pauses are not over, while jobs come and go: nothing looks at them one by one."""
+    read = []
+    url = outboxes.httpx.URL
+    monkeypatch.setattr(outboxes.httpx, "URL", lambda text: read.append(text) or url(text))
+    store, tick, waiting = Paged(), Clock(), outboxes.PAGE * 5
+    await store.open()
+    for _ in range(waiting):
+        await submitted(store, webhook=Webhook("https://down.example", ("queued",)))
+    for each in await store.undelivered(0, waiting):
+        await store.tried(each, DeliveryState.PENDING, "refused")
+    store.pages.clear()
+    post = Post()
+    box = Outbox(store, post, WebhookSettings(first_retry_s=5.0), tick)
+    box.begin()
+
+    async def learnt() -> bool:
+        return sum(store.pages) == waiting and store.pages[-1] == 0
+
+    await until(learnt)
+    assert max(store.pages) == outboxes.PAGE and len(read) == waiting
+    for _ in range(5):
+        other = await submitted(store, webhook=ALL)
+        await settled(store, other.id)
+    assert len(read) == waiting + 5 and len(post.sent) == 5
+    tick.seconds += 5.1
+    await submitted(store)
+
+    async def empty() -> bool:
+        return not await store.undelivered()
+
+    await until(empty)
+    assert len(set(post.sent)) == waiting + 5
+    await box.end()
+
+
+async def test_a_name_that_cannot_be_asked_for_now_costs_no_try(monkeypatch, store) -> None:
+    monkeypatch.setattr(outboxes, "LOOKUP_PAUSE_S", 0.01)
+    job = await submitted(store, webhook=ALL)
+    post = Post(LookupsBusy("example.org"), LookupsBusy("example.org"))
+    box = Outbox(store, post, WebhookSettings(max_tries=1))
+    box.begin()
+    await settled(store, job.id)
+    await box.end()
+    [told] = (await store.get(job.id)).deliveries
+    assert told.tries == 1 and len(post.sent) == 4
+
+
 class Full(MemoryStore):
     """A store that cannot be read or written a few times."""
 
@@ -324,10 +430,10 @@ class Unreadable(MemoryStore):
         super().__init__()
         self.errors = [StoreUnusable("locked"), ValueError("a fault"), OSError("the disk")]
 
-    async def undelivered(self, after: int = 0):
+    async def undelivered(self, after: int = 0, limit: int = 1000):
         if self.errors:
             raise self.errors.pop(0)
-        return await super().undelivered(after)
+        return await super().undelivered(after, limit)
 
 
 async def test_an_outbox_that_cannot_be_read_is_read_again(monkeypatch, caplog) -> None:

@@ -240,9 +240,9 @@ class SqliteRows:
         """See Rows."""
         return next(iter(self._deliveries(sql.DELIVERY, (sequence,))), None)
 
-    def undelivered(self, after: int) -> list[Delivery]:
+    def undelivered(self, after: int, limit: int) -> list[Delivery]:
         """See Rows."""
-        return list(self._deliveries(sql.UNDELIVERED, (after,)))
+        return list(self._deliveries(sql.UNDELIVERED, (after, limit)))
 
     def save_delivery(self, delivery: Delivery) -> None:
         """See Rows."""

@@ -118,7 +118,9 @@ SELECT events.*, deliveries.state, tries, said, tried_at, json_extract(jobs.webh
 FROM deliveries JOIN events USING (sequence) JOIN jobs ON jobs.id = events.job_id WHERE """
 DELIVERY = _DELIVERIES + "deliveries.sequence = ?"
 DELIVERIES_OF_JOB = _DELIVERIES + "deliveries.job_id = ? ORDER BY deliveries.sequence"
-UNDELIVERED = _DELIVERIES + "deliveries.state = 'pending' AND deliveries.sequence > ? ORDER BY deliveries.sequence"
+UNDELIVERED = (
+    _DELIVERIES + "deliveries.state = 'pending' AND deliveries.sequence > ? ORDER BY deliveries.sequence LIMIT ?"
+)
 ADD_DELIVERY = "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?)"
 SAVE_DELIVERY = "UPDATE deliveries SET state = ?, tries = ?, said = ?, tried_at = ? WHERE sequence = ?"
 

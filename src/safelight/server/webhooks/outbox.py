@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import httpx
@@ -22,24 +23,34 @@ from safelight.core.events import Event
 from safelight.errors import NotFound, SafelightError
 from safelight.jobs.records import Delivery, DeliveryState
 from safelight.jobs.store import Store
+from safelight.server.problems import LookupsBusy
 from safelight.server.webhooks.wishes import TOLD
 from safelight.settings.table import WebhookSettings
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 16
-"""Messages under way at once; and to one host a quarter of that, so that a slow one leaves room."""
+"""Messages under way at once."""
+
+AT_ONCE_A_HOST = AT_ONCE // 4
+"""So many of them to one host, so that a slow one leaves room."""
+
+PAGE = 200
+"""Messages read from the store at once: what waits since yesterday does not keep the server from what happens now."""
 
 LONGEST_PAUSE_S = 3600.0
 STORE_PAUSE_S = 5.0
 """How long to wait where the store could not be read or written."""
+
+LOOKUP_PAUSE_S = 1.0
+"""How long a message waits whose host could not be looked up because others are being."""
 
 
 class Sends(Protocol):
     """What carries a message (sender.Sender)."""
 
     async def send(self, delivery: Delivery) -> tuple[DeliveryState, str]:
-        """One try: what came of it, and how it failed."""
+        """One try: what came of it, and how it failed. LookupsBusy where it came to none."""
         ...
 
     async def close(self) -> None:
@@ -52,6 +63,14 @@ def pause_s(tries: int, first_s: float) -> float:
     return float(min(LONGEST_PAUSE_S, first_s * 2 ** min(tries - 1, 40))) if tries else 0.0
 
 
+@dataclass(frozen=True)
+class Message:
+    """A delivery that waits, and the host that its URL names."""
+
+    delivery: Delivery
+    host: str
+
+
 class Outbox:
     """The task that empties the outbox. `begin` it once the store is open, `end` it before the store is closed."""
 
@@ -62,7 +81,9 @@ class Outbox:
         self._settings = settings
         self._tick = tick
         self._seen = 0
-        self._waiting: dict[int, tuple[Delivery, float]] = {}
+        self._news = True
+        self._later: list[tuple[float, int, Message]] = []  # a heap by when they are due, then by the events' sequence
+        self._due: dict[str, deque[Message]] = {}  # by host, in the order of their turns
         self._under_way: dict[asyncio.Task[None], str] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -71,7 +92,6 @@ class Outbox:
     def begin(self) -> None:
         """Take up what an earlier server left, and what comes."""
         self._deaf = self._store.listen(self._heard)
-        self._changed.set()
         self._task = asyncio.create_task(self._run(), name="outbox")
 
     async def end(self) -> None:
@@ -86,51 +106,70 @@ class Outbox:
 
     def _heard(self, events: Sequence[Event]) -> None:
         if any(each.kind in TOLD for each in events):
+            self._news = True
             self._changed.set()
 
     async def _run(self) -> None:
         while True:
+            self._changed.clear()
             [failed] = await asyncio.gather(self._look(), return_exceptions=True)
             if failed is not None:
                 log.error("The outbox of webhooks cannot be read; again in %g s.", STORE_PAUSE_S, exc_info=failed)
                 await asyncio.sleep(STORE_PAUSE_S)
-                self._changed.set()
+                self._news = True
                 continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), self._start())
 
     async def _look(self) -> None:
-        """Learn of deliveries that were put down since the last look."""
-        if not self._changed.is_set():
+        """Learn of deliveries that were put down since the last look, a page at a time."""
+        if not self._news:
             return
-        self._changed.clear()
-        now = self._tick()
-        for each in await self._store.undelivered(self._seen):
+        self._news = False
+        page = await self._store.undelivered(self._seen, PAGE)
+        for each in page:
             self._seen = max(self._seen, each.event.sequence)
-            self._waiting[each.event.sequence] = each, now + pause_s(each.tries, self._settings.first_retry_s)
+            self._put(Message(each, httpx.URL(each.url).host), pause_s(each.tries, self._settings.first_retry_s))
+        if len(page) == PAGE:
+            self._news = True
+            self._changed.set()
+
+    def _put(self, message: Message, pause: float) -> None:
+        """Let a message wait for that many seconds; then it is its host's turn."""
+        heapq.heappush(self._later, (self._tick() + pause, message.delivery.event.sequence, message))
 
     def _start(self) -> float | None:
-        """Start what is due and has room; seconds until the next is due (None: until something changes)."""
+        """Start what is due and has room, host by host; seconds until the next is due (None: until something
+        changes). What is not due yet costs nothing here."""
         now = self._tick()
+        while self._later and self._later[0][0] <= now:
+            _, _, message = heapq.heappop(self._later)
+            self._due.setdefault(message.host, deque()).append(message)
         busy = Counter(self._under_way.values())
-        for sequence, (delivery, due) in list(self._waiting.items()):
-            host = _host(delivery)
-            if due > now or len(self._under_way) >= AT_ONCE or busy[host] >= AT_ONCE // 4:
-                continue
+        while len(self._under_way) < AT_ONCE:
+            host = next((each for each in self._due if busy[each] < AT_ONCE_A_HOST), None)
+            if host is None:
+                break
+            turn = self._due.pop(host)
+            message = turn.popleft()
+            if turn:
+                self._due[host] = turn  # behind the other hosts
             busy[host] += 1
-            del self._waiting[sequence]
-            task = asyncio.create_task(self._try(delivery), name=f"delivery {delivery.id}")
+            task = asyncio.create_task(self._try(message), name=f"delivery {message.delivery.id}")
             self._under_way[task] = host
             task.add_done_callback(self._done)
-        later = [due - now for _, due in self._waiting.values() if due > now]
-        return min(later) if later else None
+        return self._later[0][0] - now if self._later else None
 
     def _done(self, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
         self._changed.set()
 
-    async def _try(self, delivery: Delivery) -> None:
+    async def _try(self, message: Message) -> None:
+        delivery = message.delivery
         [came] = await asyncio.gather(self._sender.send(delivery), return_exceptions=True)
+        if isinstance(came, LookupsBusy):  # no try: the address was not asked
+            self._put(message, LOOKUP_PAUSE_S)
+            return
         if isinstance(came, BaseException):  # a fault of ours must not lose the message
             log.error("The delivery %s failed inside the server.", delivery.id, exc_info=came)
             came = DeliveryState.PENDING, f"a fault inside the server: {came!r}"[:500]
@@ -138,7 +177,7 @@ class Outbox:
         if state is DeliveryState.PENDING and delivery.tries + 1 >= self._settings.max_tries:
             state = DeliveryState.DEAD
         if state is not DeliveryState.DELIVERED:
-            log.warning("webhook not delivered", extra={"delivery": delivery.id, "host": _host(delivery), "why": said,
+            log.warning("webhook not delivered", extra={"delivery": delivery.id, "host": message.host, "why": said,
                                                         "state": state.value})  # fmt: skip
         tried = replace(delivery, state=state, said=said, tries=delivery.tries + 1)
         try:
@@ -149,9 +188,4 @@ class Outbox:
             log.exception("What became of the delivery %s cannot be noted.", delivery.id)
             tried = replace(tried, state=DeliveryState.PENDING)
         if tried.state is DeliveryState.PENDING:
-            pause = pause_s(tried.tries, self._settings.first_retry_s)
-            self._waiting[tried.event.sequence] = tried, self._tick() + pause
-
-
-def _host(delivery: Delivery) -> str:
-    return httpx.URL(delivery.url).host
+            self._put(replace(message, delivery=tried), pause_s(tried.tries, self._settings.first_retry_s))
