@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from safelight.catalog.headers import read_header
+from safelight.engine.weights import reading
 from safelight.engine.weights.converted import ConvertedWeights
 from safelight.engine.weights.reading import Reading
 from safelight.engine.weights.room import Placing, Plot
@@ -32,9 +34,9 @@ def folder(tmp_path) -> Path:
     return tmp_path / "weights"
 
 
-def load(source: Path, folder: Path, placing: Placing = BF16, limit: int = 1 << 20):
+def load(source: Path, folder: Path, placing: Placing = BF16, limit: int = 1 << 20, spare: int = 0):
     """The parameters of the file through copies in the folder, once these are written."""
-    kept = ConvertedWeights(folder, limit)
+    kept = ConvertedWeights(folder, limit, spare)
     files = StoredTensors.of(source)
     made = Reading(kept=kept).parameters(files, {name: Piece(name) for name in SHAPES}, Plot(SHAPES, placing))
     kept.settle()
@@ -130,6 +132,46 @@ def test_what_was_used_longest_ago_goes_where_the_bound_is_reached(source, folde
     assert not [path for path in copies(folder) if ".f32." in path.name], (
         "one that is larger than the bound is not kept"
     )
+
+
+def test_what_is_let_go_before_it_is_written_goes_at_once_and_is_not_kept(source, folder):
+    kept = ConvertedWeights(folder, 1 << 20, 0)
+    plot = Plot(SHAPES, BF16)
+    block = plot.block()
+    made = plot.parameters(block)
+    kept.keep("a" * 64, plot, block)
+    alive = weakref.ref(block)
+    del block
+    assert alive() is not None, "the parameters have it"
+    del made
+    assert alive() is None, "the copy to be does not"
+    kept.settle()
+    assert copies(folder) == []
+
+
+def test_swapped_models_leave_only_the_last_ones_copy(source, folder):
+    """One after another is let go before the disk had its turn."""
+    kept = ConvertedWeights(folder, 1 << 20, 0)
+    for placing in (BF16, Placing(torch.float32, CPU)):
+        plan = {name: Piece(name) for name in SHAPES}
+        made = Reading(kept=kept).parameters(StoredTensors.of(source), plan, Plot(SHAPES, placing))
+    kept.settle()
+    assert [path.name.split(".")[1] for path in copies(folder)] == ["f32"] and made
+
+
+def test_copies_leave_the_last_of_the_disk_to_others(source, folder, caplog):
+    load(source, folder)
+    assert len(copies(folder)) == 1
+    assert set(load(source, folder, Placing(torch.float32, CPU), spare=1 << 62)) == set(SHAPES)
+    assert copies(folder) == [], "none is written, and those that were there go"
+    assert "would be free" in caplog.text
+
+
+def test_a_copy_of_an_older_conversion_is_not_used(source, folder, monkeypatch):
+    load(source, folder)
+    monkeypatch.setattr(reading, "FORMAT", reading.FORMAT + 1)
+    load(source, folder)
+    assert len(copies(folder)) == 2
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_copy(source, folder, caplog):

@@ -10,9 +10,14 @@ import json
 import logging
 import mmap
 import os
+import shutil
 import struct
 import threading
 import time
+import weakref
+from collections import deque
+from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +37,28 @@ _PIECE = 8 << 20
 _QUIET_S = 3.0
 """Copies are written this long after the last conversion, so as not to slow down the next component's."""
 
+SPARE = 2 << 30
+"""Bytes of the disk that copies leave to what cannot be made again: no copy is written beyond, and old ones go."""
+
 _ABANDONED_S = 3600.0
 """A half-written file that nobody has written to for so long belongs to a process that is gone."""
 
 
 class ConvertedWeights:
-    """The copies in `folder`, of at most `limit` bytes together; those that were used longest ago go first.
+    """The copies in `folder`, of at most `limit` bytes together; those that were used longest ago go first, also
+    where less than `spare` bytes of the disk are free.
 
-    Writing goes on in the background: what was converted is in memory already. A copy that cannot be kept is told in
-    the log and costs nothing but the next conversion.
+    Writing goes on in the background and holds nothing in memory: of parameters that are let go before they are
+    written no copy is kept. One that cannot be kept is told in the log and costs nothing but the next conversion.
     """
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, spare: int = SPARE) -> None:
         self._folder = folder
         self._limit = limit
-        self._one_at_a_time = threading.Lock()
-        self._writing: list[threading.Thread] = []
+        self._spare = spare
+        self._lock = threading.Lock()
+        self._waiting: deque[_Unwritten] = deque()
+        self._writer: threading.Thread | None = None
         self._given_at = 0.0
         self._hurry = threading.Event()
 
@@ -75,56 +86,109 @@ class ConvertedWeights:
         return plot.parameters(mapped, header.data)
 
     def keep(self, key: str, plot: Plot, block: Any) -> None:
-        """Write a block of parameters in the background, and remove older copies where it grows too many."""
+        """Write a block of parameters in the background while it is in use, and remove older copies where it grows too
+        many. `block`: an array that the parameters keep alive."""
         if plot.bytes > self._limit:
             return
-        self._given_at = time.monotonic()
-        self._writing = [each for each in self._writing if each.is_alive()]
-        # A daemon: whoever ends the process need not wait for a copy that can be made again.
-        thread = threading.Thread(target=self._keep, args=(key, plot, block), name="converted-weights", daemon=True)
-        self._writing.append(thread)
-        thread.start()
+        with self._lock:
+            self._given_at = time.monotonic()
+            self._waiting.append(_Unwritten(key, plot, weakref.ref(block)))
+            if self._writer is None or not self._writer.is_alive():
+                # A daemon: whoever ends the process need not wait for a copy that can be made again.
+                self._writer = threading.Thread(target=self._write_all, name="converted-weights", daemon=True)
+                self._writer.start()
 
     def settle(self) -> None:
         """Write at once, and return when everything given so far is written."""
         self._hurry.set()
-        for each in self._writing:
-            each.join()
+        if (writer := self._writer) is not None:
+            writer.join()
         self._hurry.clear()
+
+    def spare_disk(self, wanted: int = 0) -> bool:
+        """Remove what was used longest ago until `wanted` bytes can be written and the spare ones stay free. Whether
+        they do."""
+        while shutil.disk_usage(self._folder).free < wanted + self._spare:
+            copies = self._copies()
+            if not copies:
+                return False
+            if not _remove(copies[0]):
+                return False
+        return True
 
     def _path(self, key: str, plot: Plot) -> Path:
         return self._folder / f"{key[:32]}.{_STORED[plot.placing.dtype].lower()}.safetensors"
 
-    def _keep(self, key: str, plot: Plot, block: Any) -> None:
-        while (left := self._given_at + _QUIET_S - time.monotonic()) > 0 and not self._hurry.wait(left):
-            continue
-        with self._one_at_a_time:
-            path = self._path(key, plot)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._make_room(plot.bytes)
-                _write(partial, _header(key, plot), block)
-                os.utime(partial, ns=(time.time_ns(), _seal(key)))
-                partial.replace(path)
-            except OSError as error:
-                log.warning("A converted copy of weights could not be kept: %s", error)
-            finally:
-                _remove(partial)
+    def _write_all(self) -> None:
+        """What waits, one after another, until nothing does."""
+        while True:
+            while (left := self._given_at + _QUIET_S - time.monotonic()) > 0 and not self._hurry.wait(left):
+                continue
+            with self._lock:
+                if not self._waiting:
+                    self._writer = None
+                    return
+                unwritten = self._waiting.popleft()
+            if unwritten.block() is not None:
+                self._write(unwritten)
 
-    def _make_room(self, wanted: int) -> None:
-        """Remove what was used longest ago until `wanted` bytes more fit, and what others left half-written."""
+    def _write(self, unwritten: _Unwritten) -> None:
+        path = self._path(unwritten.key, unwritten.plot)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not self._make_room(unwritten.plot.bytes):
+                log.warning(
+                    "A converted copy of weights is not kept: less than %d MiB would be free.", self._spare >> 20
+                )
+            elif unwritten.write(partial):
+                os.utime(partial, ns=(time.time_ns(), _seal(unwritten.key)))
+                partial.replace(path)
+        except OSError as error:
+            log.warning("A converted copy of weights could not be kept: %s", error)
+        finally:
+            _remove(partial)
+
+    def _copies(self) -> list[Path]:
+        """All copies, those that were used longest ago first."""
+        return sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_atime_ns)
+
+    def _make_room(self, wanted: int) -> bool:
+        """Remove what was used longest ago until `wanted` bytes more fit, and what others left half-written. Whether
+        they do."""
         now = time.time()
         for left in self._folder.glob(".*.partial"):
             if now - left.stat().st_mtime > _ABANDONED_S:
                 _remove(left)
-        copies = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_atime_ns)
+        copies = self._copies()
         total = sum(path.stat().st_size for path in copies)
         for path in copies:
             if total + wanted <= self._limit:
-                return
+                break
             total -= path.stat().st_size
             _remove(path)
+        return self.spare_disk(wanted)
+
+
+@dataclass(frozen=True)
+class _Unwritten:
+    """A block that no copy is kept of yet, as long as somebody else has it: no byte of it stays for the copy's sake."""
+
+    key: str
+    plot: Plot
+    block: weakref.ref[Any]
+
+    def write(self, path: Path) -> bool:
+        """On disk, synced. False where the block was let go before the end."""
+        with path.open("wb", buffering=0) as file:
+            _write_whole(file, memoryview(_header(self.key, self.plot)))
+            for at in range(0, self.plot.bytes, _PIECE):
+                if (block := self.block()) is None:
+                    return False
+                _write_whole(file, memoryview(block)[at : at + _PIECE])
+                del block
+            os.fsync(file.fileno())
+        return True
 
 
 def _header(key: str, plot: Plot) -> bytes:
@@ -142,14 +206,9 @@ def _header(key: str, plot: Plot) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def _write(path: Path, header: bytes, block: Any) -> None:
-    """On disk, synced."""
-    with path.open("wb", buffering=0) as file:
-        for part in (memoryview(header), memoryview(block)):
-            at = 0
-            while at < len(part):
-                at += file.write(part[at : at + _PIECE])
-        os.fsync(file.fileno())
+def _write_whole(file: FileIO, part: memoryview) -> None:
+    while part:
+        part = part[file.write(part) :]
 
 
 def _seal(key: str) -> int:
@@ -173,8 +232,11 @@ def _wrong(header: Header, key: str, plot: Plot) -> str:
     return ""
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path) -> bool:
+    """Whether it is gone."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:  # Windows keeps a file that somebody has mapped
         log.info("%s cannot be removed yet: %s", path, error)
+        return False
+    return True

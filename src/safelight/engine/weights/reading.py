@@ -35,6 +35,9 @@ GRAIN = 1 << 15
 """Numbers that are converted at a time: so many torch leaves to the one thread that asks. Its pool of threads waits for
 the slowest, which on a busy host takes five times as long as the work."""
 
+FORMAT = 1
+"""Raised with every change of what is made of stored bytes, or of how a copy of it lies: older copies are not used."""
+
 AHEAD = 2 * READERS
 """Strips that may be read before the first of them is dealt with."""
 
@@ -202,7 +205,7 @@ def _key(stored: StoredTensors, plan: Plan, plot: Plot) -> str:
         stat = header.path.stat()
         files.append([header.hash, stat.st_size, stat.st_mtime_ns, stat.st_ino])
     taken = {name: [piece.key, piece.part, piece.parts] for name, piece in plan.items()}
-    said = [files, taken, {name: list(shape) for name, shape in plot.shapes.items()}, _words(plot.placing)]
+    said = [FORMAT, files, taken, {name: list(shape) for name, shape in plot.shapes.items()}, _words(plot.placing)]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
