@@ -52,10 +52,19 @@ def test_a_job_that_cannot_be_put_into_words_for_a_worker_fails_and_those_behind
         assert len(here.theatre.actors) == 1, "no worker was ended for it"
 
 
-def test_jobs_that_may_not_run_hide_nobody_behind_them(tmp_path):
-    with stage(tmp_path, store=accepted(*[{}] * 450), jobs={"take_up": False}) as here:
+def test_jobs_that_may_not_run_hide_nobody_behind_them_and_are_never_read(tmp_path, monkeypatch):
+    store = accepted(*[{}] * 450)
+    read, waiting = [], store.waiting
+
+    async def counted(*given):
+        read.append(await waiting(*given))
+        return read[-1]
+
+    monkeypatch.setattr(store, "waiting", counted)
+    with stage(tmp_path, store=store, jobs={"take_up": False}) as here:
         assert here.done(here.submit("draw", **SMALL))["state"] == "succeeded"
         assert here.job("j0")["state"] == here.job("j449")["state"] == "queued"
+        assert max(len(jobs) for jobs in read) == 1
 
 
 def test_jobs_of_this_server_run_though_its_wall_clock_is_set_back(tmp_path):

@@ -95,9 +95,13 @@ class Ledger(Store, ABC):
         """See Store."""
         return await self.read(lambda rows: acts.jobs(rows, wanted))
 
-    async def waiting(self, now: float, limit: int = 200) -> list[Job]:
+    async def newest(self) -> int:
         """See Store."""
-        return await self.read(lambda rows: rows.waiting(now, limit))
+        return await self.read(lambda rows: rows.newest())
+
+    async def waiting(self, now: float, limit: int = 200, after: int = 0) -> list[Job]:
+        """See Store."""
+        return await self.read(lambda rows: rows.waiting(now, limit, after))
 
     async def running(self) -> list[Job]:
         """See Store."""

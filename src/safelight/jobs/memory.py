@@ -36,6 +36,8 @@ class MemoryRows:
 
     now: Now
     kept: dict[str, Job] = field(default_factory=dict)
+    accepted: dict[str, int] = field(default_factory=dict)
+    arrivals: int = 0
     keys: dict[tuple[str, str], str] = field(default_factory=dict)
     files: dict[str, frozenset[str]] = field(default_factory=dict)
     leases: dict[str, Lease] = field(default_factory=dict)
@@ -72,6 +74,8 @@ class MemoryRows:
     def insert(self, job: Job, key: str | None, files: Sequence[str]) -> None:
         """See Rows."""
         self.kept[job.id] = job
+        self.arrivals += 1
+        self.accepted[job.id] = self.arrivals
         self.files[job.id] = frozenset(files)
         if key is not None:
             self.keys[job.owner, key] = job.id
@@ -108,12 +112,17 @@ class MemoryRows:
         ]
         return found[: wanted.limit]
 
-    def waiting(self, now: float, limit: int) -> list[Job]:
+    def newest(self) -> int:
+        """See Rows."""
+        return self.arrivals
+
+    def waiting(self, now: float, limit: int, after: int) -> list[Job]:
         """See Rows."""
         taken: Counter[tuple[int, str]] = Counter()
         ranked = []
         for age, job in enumerate(self.kept.values()):
-            if job.state is JobState.QUEUED and (job.not_before is None or job.not_before <= now):
+            may_start = job.not_before is None or job.not_before <= now
+            if job.state is JobState.QUEUED and may_start and self.accepted[job.id] > after:
                 taken[job.priority, job.owner] += 1
                 turn = taken[job.priority, job.owner]
                 ranked.append(((-job.priority, turn, self.turns.get(job.owner, 0), age), job))
@@ -254,7 +263,7 @@ class MemoryRows:
         job = self.job(job_id)
         if job is None or _stays(job) or not job.state.over:
             return False
-        del self.kept[job_id], self.files[job_id], self.ended[job_id]
+        del self.kept[job_id], self.accepted[job_id], self.files[job_id], self.ended[job_id]
         self.keys = {key: each for key, each in self.keys.items() if each != job_id}
         self.log = [event for event in self.log if event.job_id != job_id]
         self.pictures = {key: each for key, each in self.pictures.items() if each.job_id != job_id}

@@ -75,7 +75,11 @@ class Rows(Protocol):
         """See Store.jobs; the caller made sure that `wanted.before` is there."""
         ...
 
-    def waiting(self, now: float, limit: int) -> list[Job]:
+    def newest(self) -> int:
+        """See Store.newest."""
+        ...
+
+    def waiting(self, now: float, limit: int, after: int) -> list[Job]:
         """See Store.waiting."""
         ...
 

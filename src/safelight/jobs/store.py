@@ -76,9 +76,14 @@ class Store(Protocol):
         """Newest first, without attempts, artifacts and checkpoint. NotFound where `wanted.before` is no job's id."""
         ...
 
-    async def waiting(self, now: float, limit: int = 200) -> list[Job]:
+    async def newest(self) -> int:
+        """The number of the job accepted last, forgotten or not, in order of acceptance; 0 before the first."""
+        ...
+
+    async def waiting(self, now: float, limit: int = 200, after: int = 0) -> list[Job]:
         """Queued jobs that may start now, in the dispatcher's order: priority, then fair rotation between owners (each
-        owner's first, then each one's second, …; among these the owner served longest ago), then age."""
+        owner's first, then each one's second, …; among these the owner served longest ago), then age. `after`: only
+        those that were accepted after the one of that number (`newest`)."""
         ...
 
     async def running(self) -> list[Job]:

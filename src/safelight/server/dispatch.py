@@ -20,7 +20,7 @@ from safelight.errors import NotFound, SafelightError, StaleAttempt
 from safelight.jobs import dispatcher
 from safelight.jobs.declines import Declines
 from safelight.jobs.dispatcher import AssignTo, Decision, OpenJob, PassOver, Preempt, Refuse
-from safelight.jobs.records import Filter, Job
+from safelight.jobs.records import Job
 from safelight.jobs.store import Store
 from safelight.server.hearing import Hearing, drop
 from safelight.server.hub import Hub
@@ -40,8 +40,6 @@ TICK_S = 1.0
 HEAD = 200
 """So many jobs of the queue are read at first."""
 
-EVERY_JOB = 1 << 31
-
 
 class Dispatch:
     """Runs jobs on workers. `open` it after the store, `close` it before."""
@@ -58,7 +56,7 @@ class Dispatch:
         self._declines = Declines(time.monotonic)
         self._leaving: set[tuple[str, int]] = set()
         self._woken = asyncio.Event()
-        self._left_over: frozenset[str] = frozenset()
+        self._left_over = 0
         self._stopping = False
         self._loop: asyncio.Task[None] | None = None
         self._hearing = Hearing(
@@ -77,8 +75,7 @@ class Dispatch:
         for job in await self._store.expired():
             await self._give_back(job, AttemptEnd.SERVER_STOPPED, "The server ended while the job ran.")
         if not self._jobs.take_up:
-            wanted = Filter(states=(JobState.QUEUED, JobState.PAUSED), limit=EVERY_JOB)
-            self._left_over = frozenset(job.id for job in await self._store.jobs(wanted))
+            self._left_over = await self._store.newest()
         self._hub.on_watch = self._watch
         await self._pool.open()
         self._loop = asyncio.create_task(self._run(), name="dispatch")
@@ -163,8 +160,8 @@ class Dispatch:
         limit, by_id = HEAD, {job.id: job for job in running}
         while True:
             now = time.time()
-            waiting = await self._store.waiting(now, limit)
-            queued = [job for job in waiting if job.id not in self._left_over and not self._declines.waits(job.id)]
+            waiting = await self._store.waiting(now, limit, self._left_over)
+            queued = [job for job in waiting if not self._declines.waits(job.id)]
             views = self._views(by_id)
             known = [job for job in queued if self._operations.find(job.operation) is not None]
             decisions: list[Decision] = [_unavailable(job) for job in queued if job not in known]

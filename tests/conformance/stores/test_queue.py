@@ -50,6 +50,24 @@ async def test_not_before(store: Store) -> None:
     assert await line(store, now=100.0) == ["later"]
 
 
+async def test_jobs_accepted_after_a_number(store: Store, reopen) -> None:
+    """What a store held when its server began is told apart from what came since, also what ran or was forgotten."""
+    assert await store.newest() == 0
+    for job_id in ("old", "paused", "over"):
+        await submitted(store, id=job_id)
+    await store.request_pause("paused")
+    await store.succeed("over", await again(store, "over"), {}, {}, 0)
+    store = await reopen()
+    newest = await store.newest()
+    assert await store.forget(["over"]) == 1 and await store.newest() == newest
+    await submitted(store, id="new", priority=-1)
+    await store.resume("paused")
+    assert await store.newest() == newest + 1
+    assert await line(store) == ["old", "paused", "new"]
+    assert [job.id for job in await store.waiting(0.0, after=newest)] == ["new"]
+    assert await store.waiting(0.0, after=newest + 1) == []
+
+
 async def test_of_100_claims_at_once_one_wins(store: Store) -> None:
     job = await submitted(store)
     claims = await asyncio.gather(*(store.claim(job.id, f"w{n}", 10.0) for n in range(100)))

@@ -99,9 +99,13 @@ class SqliteRows:
         query = sql.JOBS.format(_where(sql.JOBS_WHERE, asked))
         return [_job(row) for row in self._run(query, {**asked, "limit": wanted.limit})]
 
-    def waiting(self, now: float, limit: int) -> list[Job]:
+    def newest(self) -> int:
         """See Rows."""
-        return [_job(row) for row in self._run(sql.WAITING, {"now": now, "limit": limit})]
+        return int(self._run(sql.NEWEST).fetchone()[0])
+
+    def waiting(self, now: float, limit: int, after: int) -> list[Job]:
+        """See Rows."""
+        return [_job(row) for row in self._run(sql.WAITING, {"now": now, "limit": limit, "after": after})]
 
     def running(self) -> list[Job]:
         """See Rows."""

@@ -52,10 +52,11 @@ JOBS_WHERE = {
 }
 """Only what is asked for is joined, by AND, so that the indexes serve."""
 
+NEWEST = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'jobs'), 0)"
 WAITING = """
 WITH line AS (
     SELECT sequence, priority, owner, row_number() OVER (PARTITION BY priority, owner ORDER BY sequence) AS turn
-    FROM jobs WHERE state = 'queued' AND (not_before IS NULL OR not_before <= :now)
+    FROM jobs WHERE state = 'queued' AND sequence > :after AND (not_before IS NULL OR not_before <= :now)
 ), head AS (
     SELECT sequence, turn, coalesce(served, 0) AS served FROM line LEFT JOIN owners USING (owner)
     ORDER BY priority DESC, turn, served, sequence LIMIT :limit
