@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from tests.unit.server.staging import base64_png, png, problem, stage
 
+from safelight.artifacts import Files
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
@@ -121,6 +123,17 @@ def test_an_upload_is_named_by_its_content_and_serves_a_request(server):
     assert record["state"] == "succeeded"
     assert record["resolved"]["image"]["sha256"] == form.json()["id"] and record["resolved"]["image"]["width"] == 200
     assert len(record["request"]["mask"]) == 64
+
+
+def test_an_upload_whose_file_is_gone_is_asked_for_again(server):
+    data = png(color="plum")
+    kept = server.http.post("/v1/uploads", content=data, headers={"Content-Type": "image/png"}).json()
+    body = {"operation": "image.transform", "prompt": "draw", "image": kept["id"], "width": 64, "height": 64}
+    Files(server.app.settings.storage.home / "uploads").path(kept["id"]).unlink()
+    [fault] = problem(server.http.post("/v1/jobs", json=body), 422, "invalid_request")["errors"]
+    assert fault["path"] == "image" and "is gone" in fault["message"] and "send the picture again" in fault["hint"]
+    assert server.http.post("/v1/uploads", content=data, headers={"Content-Type": "image/png"}).status_code == 201
+    assert server.http.post("/v1/jobs", json=body).status_code == 202
 
 
 def test_an_artifact_can_be_the_picture_of_the_next_job(server, artifact):

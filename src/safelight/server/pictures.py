@@ -111,8 +111,10 @@ class Pictures:
         return target
 
     async def _known(self, owner: str, name: str) -> UploadRef:
+        upload = None
         with suppress(NotFound):
             upload = await self._store.upload(name, owner)
+        if upload is not None:
             return _ref(upload.id, upload.id, await self._held(self._uploads, upload.id), upload)
         try:
             artifact = await self._store.artifact(name, owner)
