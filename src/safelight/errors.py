@@ -21,8 +21,12 @@ Each says what happened in `message` and the way out in `hint`; `kind` is its na
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import ClassVar
+
+UNWRITABLE: frozenset[int] = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Numbers of an OSError where a disk takes nothing more: full, over its quota, read-only. No fault of who asked."""
 
 
 class SafelightError(Exception):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 from dataclasses import dataclass
 
 from safelight.core.states import AttemptEnd
 from safelight.engine.residency import memory
-from safelight.errors import NoRoomNow, OutOfMemory, SafelightError
-
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-"""Errors of a disk that takes nothing more: no fault of a job, which waits until it is tried again."""
+from safelight.errors import UNWRITABLE, NoRoomNow, OutOfMemory, SafelightError
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ def judge(error: Exception, alone: bool) -> Failure | Wait:
         return Wait(error.message)
     if isinstance(error, SafelightError):
         return Failure(AttemptEnd.REFUSED, error.kind, error.message, error.hint)
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:  # no fault of the job
         return Wait(f"Nothing can be written: {error}.")
     if memory.ran_out(error):
         hint = "Ask for a smaller picture or batch, or raise devices.memory_hard_gib."

@@ -82,15 +82,17 @@ class LookupsBusy(errors.SafelightError):
 
 
 class DiskFull(errors.SafelightError):
-    """Nothing can be written where the data folder lies."""
+    """Nothing can be written where the data folder lies. `method`: of the request that was to be answered."""
 
     kind = "disk_full"
 
-    def __init__(self, error: OSError) -> None:
-        hint = (
-            "Free space in the data folder, or lower storage.retention_days or storage.retention_gib; then try again."
+    def __init__(self, error: OSError, method: str) -> None:
+        came = "The answer could not be made" if method in ("GET", "HEAD") else "Nothing was accepted"
+        way = "Let it be written to" if error.errno == errno.EROFS else "Free space"
+        super().__init__(
+            f"The data folder takes no more files: {error.strerror}. {came}, nothing accepted is lost.",
+            f"{way} where the data folder lies; then try again.",
         )
-        super().__init__(f"The disk is full: {error.strerror}. Nothing was accepted, nothing accepted is lost.", hint)
 
 
 STATUS: dict[type[errors.SafelightError], int] = {
@@ -127,7 +129,7 @@ TITLES: dict[str, str] = {
     "store_unusable": "The store cannot be used",
     "server_not_running": "No server answers",
     "out_of_memory": "It does not fit into memory",
-    "disk_full": "The disk is full",
+    "disk_full": "The disk takes no more files",
     "not_allowed": "The caller may not do this",
     "too_large": "The body is too large",
     "unsupported_media_type": "The body is of a type that is not read here",
@@ -146,8 +148,6 @@ HTTP_KINDS: dict[int, str] = {403: "not_allowed", 404: "not_found", 405: "method
 
 RETRY_AFTER_S = 5
 """When to try again what a stop, a locked database, a full disk or a busy lookup prevented."""
-
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def status_of(error: errors.SafelightError) -> int:
@@ -238,9 +238,9 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _disk(request: Request, error: Exception) -> Response:
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and error.errno in errors.UNWRITABLE:
         log.warning("%s %s: %s", request.method, request.url.path, error)
-        return respond(DiskFull(error))
+        return respond(DiskFull(error, request.method))
     raise error
 
 
