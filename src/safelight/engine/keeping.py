@@ -21,16 +21,25 @@ from safelight.errors import UnreadableFile
 Tell = Callable[[OpenJob, EventKind, Mapping[str, Any]], None]
 """Tells an event of a job."""
 
+NOTED_S = 0.1
+"""How long it may take until the server has noted a checkpoint that is on disk."""
+
+FORGETS = 0.7
+"""What is left of a slow write's time, as an expectation, a write later."""
+
 
 class Keeper:
     """Writes and reads the checkpoints of a loop's open jobs. Its methods belong to the loop's thread.
 
-    `interval_s`: the least time between two checkpoints of a job; 0: after every step, and waited for.
+    `interval_s`: the most work of a job that an end of the process may cost; 0: a checkpoint after every step, and
+    waited for. A job whose steps take longer than a quarter of it may lose more: never less than half of it lies
+    between two checkpoints, so that slow steps and slow disks do not make a worker that only writes.
     """
 
     def __init__(self, where: Device, interval_s: float, reporter: Reporter, tell: Tell) -> None:
         self._where, self._interval_s = where, interval_s
         self._reporter, self._tell = reporter, tell
+        self._write_s = 0.0
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
 
     def restore(self, job: OpenJob, folder: Path) -> None:
@@ -49,12 +58,18 @@ class Keeper:
         self._tell(job, EventKind.WARNING, {"message": f"The checkpoint is dropped and the work starts anew: {why}."})
 
     def write_if_due(self, job: OpenJob) -> None:
-        """Write a checkpoint where something changed, the interval is over and none is being written."""
-        due = time.monotonic() - job.checkpoint_at >= self._interval_s
-        if job.changed and due and (job.writing is None or job.writing.done()) and not job.closed:
+        """Write a checkpoint where something changed, the next chance would be too late and none is being written."""
+        if job.changed and self._due(job) and (job.writing is None or job.writing.done()) and not job.closed:
             self._write(job)
             if self._interval_s == 0 and job.writing is not None:
                 wait([job.writing])
+
+    def _due(self, job: OpenJob) -> bool:
+        """Whether, a step later, more than the interval would be lost before a checkpoint is on disk. One step counts
+        twice: what the last checkpoint holds was up to a step old."""
+        step_s = max((task.step_s for task in job.tasks.values()), default=0.0)
+        ahead_s = min(2 * step_s + self._write_s + NOTED_S, self._interval_s / 2)
+        return time.monotonic() - job.checkpoint_at + ahead_s >= self._interval_s
 
     def write_now(self, job: OpenJob) -> None:
         """Write a checkpoint of the job as it is, if there is anything to keep, and wait until it is on disk."""
@@ -78,6 +93,7 @@ class Keeper:
         job.checkpoint_serial += 1
         snapshot = job.snapshot(self._identity(job))
         folder = job.order.folder / f"{job.order.attempt}-{job.checkpoint_serial}"
+        began = job.checkpoint_at
 
         def write() -> None:
             try:
@@ -86,6 +102,7 @@ class Keeper:
                 job.changed = True  # what could not be kept is tried again when the next one is due
                 self._tell(job, EventKind.WARNING, {"message": f"A checkpoint could not be written: {error}."})
                 return
+            self._write_s = max(time.monotonic() - began, FORGETS * self._write_s)  # set on the writer's thread alone
             if job.closed:
                 checkpoint.remove(folder)
             else:

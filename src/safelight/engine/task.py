@@ -16,21 +16,29 @@ from safelight.engine.work import Boundary, Notice, RunState, Work
 
 _tickets: Iterator[int] = count(1)
 
+FORGETS = 0.7
+"""What is left of a slow step's time, as an expectation, a step later."""
+
 
 class Task:
-    """Drives one handler. Runnable unless it waits for clean latents or for a future."""
+    """Drives one handler. Runnable unless it waits for clean latents or for a future.
+
+    `step_s`: what a step takes, seconds: the slowest of late; 0 before two are done.
+    """
 
     def __init__(self, number: int, stage: Stage, record: StageRecord, work: Work) -> None:
         self.number, self.stage, self.record = number, stage, record
         self.began = self.served = time.monotonic()
         self.state: RunState | None = None
         self.result: Result | None = None
+        self.step_s = 0.0
         self.future: Future[Any] | None = None
         self.wanted: list[Wanted] = []
         self._outcomes: dict[int, Outcome] = {}
         self._asked: list[int] = []
         self._work = work
         self._answer: Any = None
+        self._stepped_at: float | None = None
 
     @property
     def runnable(self) -> bool:
@@ -63,6 +71,7 @@ class Task:
                 self.future = yielded
             case Boundary():
                 self.state = yielded.state
+                self._pace()
                 return yielded
             case Notice():
                 return yielded
@@ -71,6 +80,13 @@ class Task:
     def close(self) -> None:
         """Stop the handler; it gives back what it borrowed."""
         self._work.close()
+
+    def _pace(self) -> None:
+        """A step has ended: learn what one takes. A slow one is forgotten over the next few."""
+        now = time.monotonic()
+        if self._stepped_at is not None:
+            self.step_s = max(now - self._stepped_at, FORGETS * self.step_s)
+        self._stepped_at = now
 
     def _resume(self) -> Any:
         if self._asked:

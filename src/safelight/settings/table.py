@@ -92,7 +92,10 @@ class JobSettings:
         limits=(1, 86_400),
     )
     checkpoint_interval_s: float = setting(
-        2.0, "a running job's state is written this often at most", limits=(0.01, 3600), zero="after every step"
+        2.0,
+        "at most so much work of a running job is lost: its state is written that often, or a little more",
+        limits=(0.01, 3600),
+        zero="after every step",
     )
     preview_steps: int = setting(3, "a watched job shows a preview every so many steps", limits=(1, 150), zero="none")
     take_up: bool = setting(True, "run jobs that an earlier server accepted; if not, they wait for one that does")
