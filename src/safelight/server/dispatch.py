@@ -59,15 +59,16 @@ class Dispatch:
         self._left_over = 0
         self._stopping = False
         self._loop: asyncio.Task[None] | None = None
+        limits = limits or Limits(hang_s=self._jobs.hang_s)
         self._hearing = Hearing(
-            store, hub, lease_s=self._jobs.lease_s, changed=self.wake, declined=self._note_declined,
+            store, hub, lease_s=self._jobs.lease_s, limits=limits, changed=self.wake, declined=self._note_declined,
         )  # fmt: skip
         self._pool = Pool(
             launcher,
             self._specs,
             self._hearing.on_message,
             self._hearing.on_exit,
-            limits or Limits(hang_s=self._jobs.hang_s),
+            limits,
         )
 
     async def open(self) -> None:

@@ -20,6 +20,7 @@ from safelight.core.events import UNSTORED, Event, EventKind
 from safelight.core.names import new_id
 from safelight.core.states import AttemptEnd
 from safelight.errors import NotFound, SafelightError, StaleAttempt
+from safelight.jobs.ledger import Clock
 from safelight.jobs.records import Artifact, Checkpoint
 from safelight.jobs.store import NewEvent, Store
 from safelight.server.hub import Hub
@@ -42,6 +43,7 @@ from safelight.workers.messages import (
     ToServer,
     ToWorker,
 )
+from safelight.workers.pool import Limits
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +78,13 @@ PROGRESS = (Happened, Profile)
 
 
 class _Line:
-    """One worker's messages that wait to be written, and the task that writes them."""
+    """One worker's messages that wait to be written, the task that writes them, and since when (tick) it has not said
+    that it has an attempt which was given to it."""
 
     def __init__(self) -> None:
         self.waiting: asyncio.Queue[ToServer | None] = asyncio.Queue()
         self.task: asyncio.Task[None] | None = None
+        self.unsaid: dict[tuple[str, int], float] = {}
 
     async def gathered(self) -> list[ToServer | None]:
         """All that waits, at least one. Told progress waits a moment for more of it: a commit of many costs as one."""
@@ -101,11 +105,13 @@ class Hearing:
     `declined(job_id, worker_id)`: told of jobs that a worker could not take now.
     """
 
-    def __init__(self, store: Store, hub: Hub, *, lease_s: float, changed: Callable[[], None],
-                 declined: Callable[[str, str], None]) -> None:  # fmt: skip
+    def __init__(self, store: Store, hub: Hub, *, lease_s: float, limits: Limits, changed: Callable[[], None],
+                 declined: Callable[[str, str], None], tick: Clock = time.monotonic) -> None:  # fmt: skip
         self._store = store
         self._hub = hub
         self._lease_s = lease_s
+        self._limits = limits
+        self._tick = tick
         self._changed = changed
         self._declined = declined
         self._lines: dict[Speaker, _Line] = {}
@@ -148,7 +154,7 @@ class Hearing:
             messages = [each for each in batch if each is not None]
             try:
                 if not broken:
-                    await self._batch(worker, messages)
+                    await self._batch(worker, line, messages)
             except (SafelightError, OSError, ValueError):
                 log.exception("What the worker %s says cannot be stored; it is ended.", worker.id)
                 broken = True
@@ -156,7 +162,7 @@ class Hearing:
             if len(messages) < len(batch):
                 return
 
-    async def _batch(self, worker: Speaker, messages: Sequence[ToServer]) -> None:
+    async def _batch(self, worker: Speaker, line: _Line, messages: Sequence[ToServer]) -> None:
         by_attempt: dict[tuple[str, int], list[AboutAttempt]] = {}
         beat: Heartbeat | None = None
         for message in messages:
@@ -175,7 +181,7 @@ class Hearing:
                     log.debug("the worker %s said hello twice", worker.id)
         await asyncio.gather(*(self._attempt(worker, *key, said) for key, said in by_attempt.items()))
         if beat is not None:
-            await self._beat(worker, beat)
+            await self._beat(worker, line, beat)
 
     async def _attempt(self, worker: Speaker, job: str, attempt: int, messages: Sequence[AboutAttempt]) -> None:
         """What was said of one attempt, in order."""
@@ -230,15 +236,28 @@ class Hearing:
                 await self._store.release(job, attempt, AttemptEnd.DECLINED, message.reason)
                 self._changed()
 
-    async def _beat(self, worker: Speaker, beat: Heartbeat) -> None:
+    async def _beat(self, worker: Speaker, line: _Line, beat: Heartbeat) -> None:
         """Renew the leases of what the worker has open; it drops what is no longer its own.
 
         What was given to it counts although it does not say so yet: it reads its orders between two passes, and one
-        pass may outlast a lease.
+        pass may outlast a lease. But no pass takes longer than one that hangs: after that the order counts as lost.
         """
+        now = self._tick()
+        line.unsaid = {each: line.unsaid.get(each, now) for each in worker.attempts - {*beat.open}}
+        patience = max(self._lease_s, self._limits.hang_s, self._limits.hang_factor * beat.pass_s)
+        for each in [each for each, since in line.unsaid.items() if now - since > patience]:
+            await self._lost(worker, *each, patience)
         held = sorted({*beat.open, *worker.attempts})
         for job, attempt in await self._store.heartbeat(worker.id, held, self._lease_s):
             drop(worker, job, attempt)
+
+    async def _lost(self, worker: Speaker, job: str, attempt: int, patience: float) -> None:
+        """Give an attempt back that its worker has not, and tell it so first: the order may still be on its way."""
+        drop(worker, job, attempt)
+        message = f"The worker {worker.id} speaks, and for {patience:g} s not of this job: it was lost on the way."
+        with contextlib.suppress(StaleAttempt, NotFound):
+            await self._store.release(job, attempt, AttemptEnd.EXPIRED, message)
+        self._changed()
 
 
 def drop(worker: Speaker, job: str, attempt: int) -> None:

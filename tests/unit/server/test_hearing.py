@@ -14,6 +14,7 @@ from safelight.server.hearing import Hearing
 from safelight.server.hub import Hub
 from safelight.workers.deaths import Released
 from safelight.workers.messages import Checkpointed, Happened, Heartbeat, Profile, Saved, Succeeded
+from safelight.workers.pool import Limits
 
 
 class Worker:
@@ -62,7 +63,8 @@ async def hearing_of(store, **told):
         said["changed"] += 1
 
     hub = Hub(store)
-    made = Hearing(store, hub, lease_s=5.0, changed=changed, declined=lambda *_: None)
+    usual = {"lease_s": 5.0, "limits": Limits(hang_s=60.0), "changed": changed, "declined": lambda *_: None}
+    made = Hearing(store, hub, **{**usual, **told})
     return made, said
 
 
@@ -123,6 +125,42 @@ def test_the_word_of_a_stale_attempt_is_dropped_and_the_worker_told(worker):
         await hearing.on_exit(worker, [])
         assert [each.data.get("step") for each in await store.events("j", 2)] == [2]
         assert {(each.job, each.attempt) for each in worker.told} == {("j", 9), ("gone", 4)}
+
+    asyncio.run(act())
+
+
+def beat(*open_, pass_s=0.0):
+    return Heartbeat(open=list(open_), holds=[], bytes_free=0, bytes_held=0, rss=0, last_pass_s=0, pass_s=pass_s)
+
+
+@pytest.mark.parametrize(("pass_s", "patience_s"), [(0.0, 60.0), (30.0, 300.0)])
+def test_an_order_that_never_arrives_is_given_out_anew(worker, pass_s, patience_s):
+    """The worker speaks all the time, and never of the job that it was given: no lease is renewed for ever."""
+
+    async def act():
+        now = [100.0]
+        store = MemoryStore(tick=lambda: now[0])
+        hearing, said = await hearing_of(store, tick=lambda: now[0])
+
+        async def beats(seconds: float, *open_):
+            until = now[0] + seconds
+            while now[0] < until:
+                now[0] += 1
+                await hearing.on_message(worker, beat(*open_, pass_s=pass_s))
+                for _ in range(20):
+                    await asyncio.sleep(0)
+
+        await beats(2 * patience_s, ("j", 1))
+        assert await store.expired() == [], "it has it, however long that takes"
+        await beats(patience_s)
+        assert (await store.get("j")).state is JobState.RUNNING and await store.expired() == [] and worker.told == []
+        await beats(3)
+        job = await store.get("j")
+        assert (job.state, job.attempts[0].end) == (JobState.QUEUED, AttemptEnd.EXPIRED)
+        assert "lost on the way" in job.attempts[0].message
+        assert worker.attempts == set() and said["changed"] == 1
+        assert [(each.job, each.attempt) for each in worker.told] == [("j", 1)], "should it come after all"
+        await hearing.on_exit(worker, [])
 
     asyncio.run(act())
 
