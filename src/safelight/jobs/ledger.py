@@ -48,6 +48,10 @@ class Ledger(Store, ABC):
     async def read(self, look: Callable[[Rows], T]) -> T:
         """Let `look` see one consistent state."""
 
+    async def search(self, look: Callable[[Rows], T]) -> T:
+        """As `read`, for what may take long because people ask it of all that is kept; no `read` waits for it."""
+        return await self.read(look)
+
     def now(self) -> Now:
         """The clocks."""
         tick = self._tick()
@@ -93,7 +97,7 @@ class Ledger(Store, ABC):
 
     async def jobs(self, wanted: Filter) -> list[Job]:
         """See Store."""
-        return await self.read(lambda rows: acts.jobs(rows, wanted))
+        return await self.search(lambda rows: acts.jobs(rows, wanted))
 
     async def newest(self) -> int:
         """See Store."""
@@ -191,7 +195,7 @@ class Ledger(Store, ABC):
 
     async def artifacts(self, wanted: ArtifactFilter) -> list[Artifact]:
         """See Store."""
-        return await self.read(lambda rows: acts.artifacts(rows, wanted))
+        return await self.search(lambda rows: acts.artifacts(rows, wanted))
 
     async def update_artifact(self, artifact_id: str, owner: str | None = None, *, favourite: bool | None = None,
                               binned: bool | None = None) -> Artifact:  # fmt: skip
@@ -224,7 +228,7 @@ class Ledger(Store, ABC):
 
     async def finished(self) -> list[Finished]:
         """See Store."""
-        return await self.read(lambda rows: rows.finished())
+        return await self.search(lambda rows: rows.finished())
 
     async def forget(self, job_ids: Iterable[str]) -> int:
         """See Store."""

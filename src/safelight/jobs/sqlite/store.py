@@ -24,6 +24,9 @@ T = TypeVar("T")
 READERS = 2
 """Threads, each with its connection, that read while the writer writes (WAL lets them)."""
 
+SEARCHERS = 2
+"""As many again for searches, which may look through all there is: what the dispatcher reads does not wait for them."""
+
 
 class SqliteStore(Ledger):
     """A `Store` in one file. For one event loop of one process; the data folder's lock keeps other servers away.
@@ -38,6 +41,7 @@ class SqliteStore(Ledger):
         self._busy_timeout_s = busy_timeout_s
         self._writer: Writer | None = None
         self._readers: ThreadPoolExecutor | None = None
+        self._searchers: ThreadPoolExecutor | None = None
         self._of_thread = threading.local()
         self._connections: list[sqlite3.Connection] = []
 
@@ -45,6 +49,7 @@ class SqliteStore(Ledger):
         """See Store. Checks, copies and migrates the file where it must."""
         connection = await asyncio.to_thread(prepare, self._path, self._busy_timeout_s)
         self._readers = ThreadPoolExecutor(READERS, "safelight-store-read", self._begin_reader)
+        self._searchers = ThreadPoolExecutor(SEARCHERS, "safelight-store-search", self._begin_reader)
         self._writer = Writer(connection, self._path, self.now, self.tell)
         try:
             await self._writer.write(lambda _: connection.execute(sql.VOID_LEASES))
@@ -56,11 +61,12 @@ class SqliteStore(Ledger):
     async def close(self) -> None:
         """See Store."""
         writer, self._writer = self._writer, None
-        readers, self._readers = self._readers, None
+        threads = [each for each in (self._readers, self._searchers) if each is not None]
+        self._readers = self._searchers = None
         if writer is not None:
             await writer.close()
-        if readers is not None:
-            await asyncio.to_thread(readers.shutdown)
+        for each in threads:
+            await asyncio.to_thread(each.shutdown)
         while self._connections:
             self._connections.pop().close()
 
@@ -72,9 +78,16 @@ class SqliteStore(Ledger):
 
     async def read(self, look: Callable[[Rows], T]) -> T:
         """See Ledger."""
-        if self._readers is None:
+        return await self._in(self._readers, look)
+
+    async def search(self, look: Callable[[Rows], T]) -> T:
+        """See Ledger."""
+        return await self._in(self._searchers, look)
+
+    async def _in(self, threads: ThreadPoolExecutor | None, look: Callable[[Rows], T]) -> T:
+        if threads is None:
             raise closed(self._path)
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._look, look)
+        return await asyncio.get_running_loop().run_in_executor(threads, self._look, look)
 
     def _begin_reader(self) -> None:
         self._of_thread.connection = connect(self._path, self._busy_timeout_s, reading=True)
