@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tests.acceptance.real_server import RealServer
 
+from .following import Follower
 from .mix import asked, mix, pixels
 from .verdict import judge
 from .watching import Watch, leftovers
@@ -53,7 +54,8 @@ class Round:
     """One round. Counts are over its jobs; see verdict.Verdict. `wrong`: every broken promise, in words.
 
     strikes: when somebody was killed. hit: those that interrupted a job. aimed: whether a half-made file was left
-    by an aimed strike; None where none was aimed, or where it never came to it.
+    by an aimed strike; None where none was aimed, or where it never came to it. connections: over which the
+    clients read their jobs' streams, one at least for each.
     """
 
     number: int
@@ -66,6 +68,7 @@ class Round:
     resumed: int = 0
     redone: int = 0
     lost_s: float = 0.0
+    connections: int = 0
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
@@ -114,14 +117,19 @@ class Campaign:
                 time.sleep(pause)
 
         clients = threading.Thread(target=hand_in)
-        if fault in (Fault.SAVE, Fault.CHECKPOINT):
-            self._strike_at_the_moment(this, clients, jobs)
-        else:
-            clients.start()
-            self._strike(this)
-        clients.join()
-        for job in jobs:
-            self.server.finished(job)
+        with contextlib.ExitStack() as following:
+            followers = {job: following.enter_context(Follower(self.server.home, job, PATIENCE_S)) for job in jobs}
+            if fault in (Fault.SAVE, Fault.CHECKPOINT):
+                self._strike_at_the_moment(this, clients, jobs)
+            else:
+                clients.start()
+                self._strike(this)
+            clients.join()
+            for job in jobs:
+                self.server.finished(job)
+        for job, follower in followers.items():
+            this.connections += follower.connections
+            this.wrong += [f"{job}: {each}" for each in follower.differs(self.server.events(job))]
         self._look_for_half_made(this)
         for job, name in jobs.items():
             self._judge(this, job, name)
@@ -269,8 +277,9 @@ def table(rounds: list[Round], seed: int) -> str:
         f"{len(rounds)} rounds, seed {seed}, {sum(each.seconds for each in rounds):.0f} s.",
         "",
         "| fault | rounds | jobs | kills | kills that hit a job in its middle | aim was true | attempts interrupted "
-        "| gone on from a checkpoint | steps done twice | most work lost in s | broken promises |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| gone on from a checkpoint | steps done twice | most work lost in s | connections of the jobs' streams "
+        "| broken promises |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for fault in (*Fault, None):
         these = [each for each in rounds if fault in (None, each.fault)]
@@ -280,7 +289,8 @@ def table(rounds: list[Round], seed: int) -> str:
             sum(len(each.strikes) for each in these), sum(len(each.hit) for each in these),
             f"{sum(aims)} of {len(aims)}" if aims else "", sum(each.interrupted for each in these),
             sum(each.resumed for each in these), sum(each.redone for each in these),
-            f"{max((each.lost_s for each in these), default=0):.2f}", sum(len(each.wrong) for each in these),
+            f"{max((each.lost_s for each in these), default=0):.2f}",
+            sum(each.connections for each in these), sum(len(each.wrong) for each in these),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"

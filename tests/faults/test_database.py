@@ -90,7 +90,7 @@ def test_a_database_that_is_damaged_while_it_runs_is_told(tmp_path: Path) -> Non
             file.write(b"\xa5" * (size - 4096))
         lines = len(server.log().splitlines())
         answers = []
-        until = time.monotonic() + 4.0
+        until = time.monotonic() + 2.0
         while time.monotonic() < until:
             answers.append(server.http.post("/v1/jobs", json=asked("shared", 1)))
             time.sleep(0.2)
@@ -102,7 +102,7 @@ def test_a_database_that_is_damaged_while_it_runs_is_told(tmp_path: Path) -> Non
         assert server.http.get("/health").status_code == 200
         written = server.log().splitlines()[lines:]
         assert any("malformed" in line for line in written)
-        assert sum("could not be looked at" in line for line in written) < 10, "it does not turn in circles"
+        assert sum("could not be looked at" in line for line in written) < 6, "it does not turn in circles"
     finally:
         server.kill()
     with contextlib.suppress(AssertionError):  # it may say where it will be before it opens the database

@@ -58,14 +58,21 @@ def told(server: RealServer, job: str) -> list[tuple[str, Any]]:
     ]
 
 
+BOOKED_S = 0.25
+"""A worker is free for the next job once it has said that it is done with the last; that is written down a little
+later, and the attempts seem to overlap for so long at most."""
+
+
 def company(record: dict[str, Any], others: list[dict[str, Any]], number: int) -> list[Any]:
-    """What else was open during the job's attempts from `number` on: pairs of attempts."""
-    return [
+    """What else was open during the job's attempts from `number` on: pairs of attempts; and those attempts whose worker
+    died with company, as the server counted when it died."""
+    died = [mine for mine in record["attempts"][number - 1 :] if "jobs were open" in mine["message"]]
+    return died + [
         (mine, other)
         for mine in record["attempts"][number - 1 :]
         for each in others
         for other in each["attempts"]
-        if other["started_at"] < mine["ended_at"] and mine["started_at"] < other["ended_at"]
+        if other["started_at"] < mine["ended_at"] and mine["started_at"] < other["ended_at"] - BOOKED_S
     ]
 
 

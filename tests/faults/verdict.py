@@ -53,9 +53,39 @@ def judge(server: RealServer, job_id: str, reference: Sequence[NDArray[np.uint8]
         wrong.append(f"it began the attempts {began}")
     if ends := [a["end"] for a in record["attempts"] if a["end"] not in INNOCENT]:
         wrong.append(f"attempts ended as {ends}, and nobody but the fault was to blame")
+    wrong += gaps(events)
     wrong += _files(server, record, kinds.count("artifact"), reference, exact)
     _cost(verdict, record, events, strikes)
     return verdict
+
+
+def gaps(events: Sequence[dict[str, Any]]) -> list[str]:
+    """What a job that succeeded did and never told of, in words. Numbers cannot show it: the store gives them. But a
+    step is told before the checkpoint that holds it, and a stage's end before the one that holds its result, so
+    that over all attempts every step and every end was told at least once."""
+    told: dict[tuple[int, int], set[int]] = {}
+    asked: dict[tuple[int, int], int] = {}
+    stages: dict[str, set[int]] = {"entered": set(), "done": set(), "cached": set()}
+    for event in events:
+        data = event["data"]
+        if event["kind"] == "step":
+            walk = data["stage"], data["picture"]
+            told.setdefault(walk, set()).add(data["step"])
+            asked[walk] = data["steps"]
+        elif event["kind"] == "stage":
+            stages[data["state"]].add(data["stage"])
+    wrong = [
+        f"of stage {stage}, picture {picture}, it told the steps {sorted(steps)} of {asked[stage, picture]}"
+        for (stage, picture), steps in told.items()
+        if steps != set(range(1, asked[stage, picture] + 1))
+    ]
+    if not told or not stages["done"]:
+        wrong.append("it told of no step, or of no stage")
+    if unsaid := (stages["entered"] | stages["cached"]) - stages["done"]:
+        wrong.append(f"it never told the end of the stages {sorted(unsaid)}")
+    if unsaid := {stage for stage, _ in told} - stages["entered"]:
+        wrong.append(f"it never told that it entered the stages {sorted(unsaid)}")
+    return wrong
 
 
 def _files(server: RealServer, record: dict[str, Any], told: int, reference: Sequence[NDArray[np.uint8]],
