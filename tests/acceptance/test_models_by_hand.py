@@ -159,6 +159,19 @@ def test_unloading(server: RealServer) -> None:
     assert server.finished(job)["state"] == "succeeded", "the next request loads again"
 
 
+def test_a_pinned_model_can_be_let_go_of_though_its_file_changed_or_went(server: RealServer) -> None:
+    file = server.home / "models" / "passing.safetensors"
+    parts = ["passing/network", "passing/text", "passing/vae"]
+    shutil.copyfile(server.home / "models" / "tiny.safetensors", file)
+    for change in (lambda: os.utime(file, (1, 1)), file.unlink):
+        done(server, "model.load", model="passing", pinned=True)
+        change()
+        gone = done(server, "model.unload", model="passing")
+        assert sorted(gone["unloaded"]) == parts and gone["kept"] == []
+    assert refused(server, "model.load", model="passing")["path"] == "model"
+    assert refused(server, "model.unload", model="pasing")["path"] == "model"
+
+
 def test_what_a_job_is_using_stays_and_the_result_says_so(server: RealServer) -> None:
     job = server.submit(model="tiny", steps=150, width=256, height=256)
     server.wait_for_step(job, 2)

@@ -46,6 +46,7 @@ class FolderCatalog:
     ) -> None:
         self.default = default
         self._hashes = hashes
+        self._given: dict[str, FileRef] = {}
         shipped = bundled_folders() if bundled else ()
         self._scanner = Scanner(lambda: (*folders, *named(), *shipped), families, hashes)
 
@@ -65,7 +66,13 @@ class FolderCatalog:
         """The checkpoint of that name (None: the default); InvalidRequest at `path` with the nearest names."""
         found = self._find(self.default if name is None else name, "checkpoint", path)
         self._want(found)
+        for called in (found.name, found.place, str(found.path)):
+            self._given[_wanted(called)] = _ref(found)
         return _model(found)
+
+    def given(self, name: str) -> FileRef | None:
+        """The checkpoint that `model` last gave for this name or path, though its file may be gone or another now."""
+        return self._given.get(_wanted(str(_absolute(name) or name)))
 
     def lora(self, name: str, path: str = "loras") -> FileRef:
         """The LoRA of that name; InvalidRequest at `path` with the nearest names."""
@@ -99,12 +106,17 @@ def _absolute(name: str) -> Path | None:
     return place.parent if place.name == INDEX else place
 
 
+def _wanted(name: str) -> str:
+    """A name as names are compared."""
+    return name.replace("\\", "/").strip("/").casefold()
+
+
 def find(entries: Sequence[Entry], name: str, kind: Kind, path: str) -> Entry:
     """The usable entry that `name` means: by name, by place, with or without extension, without regard to case.
 
     InvalidRequest at `path`: the nearest names, the candidates of an ambiguous name, or the problem of a bad file.
     """
-    wanted = name.replace("\\", "/").strip("/").casefold()
+    wanted = _wanted(name)
     usable = [entry for entry in entries if entry.kind == kind]
     for candidates in (usable, [entry for entry in entries if entry.kind == "unreadable"]):
         for key in (lambda entry: entry.place, bare, lambda entry: entry.path.name, short):

@@ -19,6 +19,10 @@ class Catalog(Protocol):
         """The checkpoint of that name (None: the default); InvalidRequest at `path` with the nearest names."""
         ...
 
+    def given(self, name: str) -> FileRef | None:
+        """The checkpoint that `model` last gave for this name or path, though its file may be gone or another now."""
+        ...
+
     def lora(self, name: str, path: str = "loras") -> FileRef:
         """The LoRA of that name; InvalidRequest at `path` with the nearest names."""
         ...

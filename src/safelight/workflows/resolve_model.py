@@ -22,5 +22,7 @@ def load(request: ModelLoad, context: Context) -> ResolvedModelLoad:
 
 
 def unload(request: ModelUnload, context: Context) -> ResolvedModelUnload:
-    """A complete model.unload."""
-    return ResolvedModelUnload(file=None if request.model is None else context.catalog.model(request.model).ref)
+    """A complete model.unload. What is in memory is let go of also where its file has changed since, or is gone."""
+    if request.model is None:
+        return ResolvedModelUnload(file=None)
+    return ResolvedModelUnload(file=context.catalog.given(request.model) or context.catalog.model(request.model).ref)

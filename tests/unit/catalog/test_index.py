@@ -305,6 +305,24 @@ def test_a_path_outside_the_model_folders_is_refused_whatever_lies_there(tmp_pat
     assert "add-folder" in refused.value.errors[0].hint
 
 
+def test_what_was_given_is_known_though_its_file_changes_or_goes(tmp_path):
+    file = tmp_path / "sub" / "One.safetensors"
+    file.parent.mkdir()
+    checkpoint(file)
+    catalog = FolderCatalog([tmp_path], bundled=False)
+    assert catalog.given("one") is None
+    ref = catalog.model("one").ref
+    os.utime(file, (1, 1))
+    for name in ("One", "sub/one.safetensors", str(file), str(tmp_path / "sub" / ".." / "sub" / "One.safetensors")):
+        assert catalog.given(name) == ref
+    assert catalog.model("one").ref.key != ref.key, "another file by now"
+    file.unlink()
+    assert catalog.given("one").path == str(file)
+    with pytest.raises(InvalidRequest):
+        catalog.model("one")
+    assert catalog.given("two") is None
+
+
 def test_a_folder_may_be_given_by_a_roundabout_way(tmp_path):
     checkpoint(tmp_path / "models" / "one.safetensors")
     (tmp_path / "elsewhere").mkdir()

@@ -65,11 +65,12 @@ class Gone:
 class _Resident:
     """A component in memory, and what the plan needs to know of it. `pinned`: it stays although nobody uses it.
 
-    `name`: the model's and its own, as people see it.
+    `name`: the model's and its own, as people see it. `path`: of the file it was read from, as it then was.
     """
 
     key: str
     name: str
+    path: str
     value: Any
     bytes: int
     load_s: float
@@ -85,6 +86,10 @@ class _Resident:
         now = time.monotonic()
         self.uses = recent(self.uses, now - self.used_at) + 1.0
         self.used_at = now
+
+    def came_from(self, model: FileRef) -> bool:
+        key, name = self.key.rpartition("/")[0], self.name.rpartition("/")[0]
+        return key == model.key or self.path == model.path or name == model.name
 
     def held(self) -> Held:
         uses = recent(self.uses, time.monotonic() - self.used_at)
@@ -193,12 +198,15 @@ class Bench:
         return Holding(component, resident.held().bytes, pinned, loaded, seconds)
 
     def release(self, model: FileRef | None) -> Gone:
-        """Let go of a checkpoint's components, pinned or not; None: of all that is not pinned. What is lent stays."""
+        """Let go of a checkpoint's components, pinned or not; None: of all that is not pinned. What is lent stays.
+
+        A checkpoint is told by its content, its path or its name: its file may have changed since it was read.
+        """
         before = self.bytes
         unloaded: list[str] = []
         kept: list[tuple[str, Literal["in use", "pinned"]]] = []
         for key, resident in list(self._residents.items()):
-            if model is not None and key.rpartition("/")[0] != model.key:
+            if model is not None and not resident.came_from(model):
                 continue
             if resident.users:
                 kept.append((resident.name, "in use"))
@@ -250,7 +258,7 @@ class Bench:
         value: Any = {"network": opened.network, "text": opened.text, "vae": opened.autoencoder}[component]()
         host = AdapterHost(value.module) if component != "vae" else None
         progress.end()
-        resident = _Resident(key, name, value, value.bytes, time.perf_counter() - began, host)
+        resident = _Resident(key, name, model.path, value, value.bytes, time.perf_counter() - began, host)
         self._residents[key] = resident
         return resident
 
