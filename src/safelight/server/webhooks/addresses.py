@@ -129,7 +129,7 @@ class Addresses:
 
     async def of(self, url: httpx.URL) -> list[Address]:
         """The addresses that `url` leads to, in the order to try them; InvalidRequest unless all are allowed,
-        LookupsBusy where the name cannot be asked for now."""
+        LookupsBusy where the name cannot be asked about at present."""
         host = url.raw_host.decode("ascii")
         try:
             async with asyncio.timeout(RESOLVE_S):
