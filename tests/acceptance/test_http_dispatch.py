@@ -6,10 +6,13 @@ import asyncio
 import time
 
 import pytest
+from msgspec import structs
 from tests.unit.server.staging import Actor, Theatre, stage
 
+from safelight.catalog.index import FolderCatalog
 from safelight.jobs.memory import MemoryStore
 from safelight.jobs.records import NewJob
+from safelight.server.app import worker_specs
 from safelight.server.services import OWNER
 from safelight.workers import messages as m
 
@@ -94,6 +97,39 @@ def test_a_deadline_is_so_many_seconds_from_its_submission_whatever_the_wall_clo
         assert here.job(patient)["state"] == "queued", "not late, though a day seems to have gone by"
         here.http.post(f"/v1/jobs/{busy}/cancel")
         assert here.done(patient)["state"] == "succeeded"
+
+
+class Second(Actor):
+    """Of two workers the second holds the demo model; what is done by hand succeeds at once."""
+
+    async def beat(self) -> None:
+        key = FolderCatalog().model(None).ref.key
+        while True:
+            holds = [key] if self.spec.id == "worker-2" else []
+            self.channel.send(m.Heartbeat(open=list(self.open), holds=holds, bytes_free=64 << 30, bytes_held=0, rss=5,
+                                          last_pass_s=0.0, pass_s=0.0))  # fmt: skip
+            await asyncio.sleep(self.spec.heartbeat_s)
+
+    async def play(self, order) -> None:
+        self.succeed({"job": order.job, "attempt": order.attempt})
+
+
+def test_a_model_is_let_go_of_by_who_is_named_else_by_who_holds_it(tmp_path, monkeypatch):
+    def two(settings):
+        return [structs.replace(each, id=f"worker-{number}") for each in worker_specs(settings) for number in (1, 2)]
+
+    monkeypatch.setattr("safelight.server.app.worker_specs", two)
+    with stage(tmp_path, theatre=Theatre(Second)) as here:
+        until = time.monotonic() + 20
+        while [len(each["holds"]) for each in here.http.get("/v1/system").json()["workers"]] != [0, 1]:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        for named, worker in (({}, "worker-2"), ({"device": "worker-1"}, "worker-1")):
+            body = {"operation": "model.unload", "model": "postcards", **named}
+            job = here.done(here.http.post("/v1/jobs", json=body).json()["id"])
+            assert [each["worker"] for each in job["attempts"]] == [worker]
+        wrong = here.http.post("/v1/jobs", json={"operation": "model.unload", "device": "cuda:7"}).json()["errors"]
+        assert [each["path"] for each in wrong] == ["device"]
 
 
 class Stuck(Actor):

@@ -132,7 +132,7 @@ def import_file(file: Path, name: str | None, as_json: bool) -> None:
 @click.option("--device", metavar="WORKER|DEVICE", help="Who is to hold it; `safelight status` names them.")
 @click.option("--dtype", type=click.Choice(["auto", "fp32", "fp16", "bf16"]),
               help="Refused where the worker computes in another.")  # fmt: skip
-@click.option("--pinned", is_flag=True, help="Keep it in memory until it is unloaded.")
+@click.option("--pinned", is_flag=True, help="Keep it in memory until it is unloaded or its worker ends.")
 @json_option
 def load_model(as_json: bool, **fields: Any) -> None:
     """Bring a model into memory, so that the next job need not wait for it."""
@@ -146,6 +146,7 @@ def load_model(as_json: bool, **fields: Any) -> None:
 @models.command("unload")
 @click.argument("model", cls=Argument, metavar="NAME", required=False,
                 help="As `models list` shows it; without one, all that is idle and not pinned.")  # fmt: skip
+@click.option("--device", metavar="WORKER|DEVICE", help="Who is to let go of it; `safelight status` names them.")
 @json_option
 def unload_model(as_json: bool, **fields: Any) -> None:
     """Let go of a model that is in memory, or of all that are idle. What jobs are using stays."""

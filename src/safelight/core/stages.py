@@ -166,7 +166,7 @@ class Save:
 class LoadModel:
     """Components of a checkpoint come into memory. Result: facts of each.
 
-    `dtype`: the precision that is asked for, or auto. `pinned`: they stay until they are unloaded.
+    `dtype`: the precision that is asked for, or auto. `pinned`: they stay until they are unloaded or the worker ends.
     """
 
     use: NetworkUse

@@ -193,11 +193,12 @@ class Submissions:
     def _needs(self, resolved: BaseModel) -> dict[str, Any]:
         """What the dispatcher and retention want to know: the weights, a rough count of bytes, the kept files."""
         weights = getattr(resolved, "model", None)
+        meant = weights or getattr(resolved, "file", None)  # to be let go of: by who holds it, without room for it
         loras = getattr(resolved, "loras", ())
         kept = [ref for field in PICTURE_FIELDS if isinstance(ref := getattr(resolved, field, None), UploadRef)]
         weighing = sum(ref.size for ref in (weights, *(use.file for use in loras)) if isinstance(ref, FileRef))
         return {
-            "model_key": weights.key if isinstance(weights, FileRef) else "",
+            "model_key": meant.key if isinstance(meant, FileRef) else "",
             "bytes_needed": weighing + work_bytes(resolved, self._tables.families),
             "weights_bytes": weighing,
             "files": tuple(ref.sha256 for ref in kept),

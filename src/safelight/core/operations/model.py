@@ -35,7 +35,11 @@ class ModelLoad(BaseModel):
         Precision, Field(description="the precision it is to be held in; a worker holds all it has in one, its own")
     ] = "auto"
     pinned: Annotated[
-        bool, Field(description="keep it in memory until it is unloaded; without this an earlier pin is taken off")
+        bool,
+        Field(
+            description="keep it in memory until it is unloaded or its worker ends (a restart, a crash); "
+            "without this an earlier pin is taken off"
+        ),
     ] = False
 
 
@@ -48,6 +52,13 @@ class ModelUnload(BaseModel):
     model: Annotated[
         ModelName | None,
         Field(description="as in `model.load`, pinned or not; where it is not given, all that is idle and not pinned"),
+    ] = None
+    device: Annotated[
+        str | None,
+        Field(
+            max_length=100,
+            description="a worker's id or device that is to let go of it; where it is not given, one that holds it",
+        ),
     ] = None
 
 
@@ -65,7 +76,8 @@ class ResolvedModelLoad(BaseModel):
 
 
 class ResolvedModelUnload(BaseModel):
-    """A complete `model.unload`. The file is no `model` of the job's: it needs no room for its weights."""
+    """A complete `model.unload`. The file is no `model` of the job's: it needs no room for its weights, and goes to a
+    worker that holds it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
