@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -18,8 +19,12 @@ from .verdict import gaps, judge
 INTERVAL_S = 2.0
 """Between checkpoints, as shipped: no more work than this is lost."""
 
-MAX_LOST_S = 0.5
-"""With checkpoints every tenth of a second: that, a pass of each open job, and a checkpoint's way to the server."""
+MAX_LOST_S = 1.0
+"""With checkpoints every tenth of a second, in the worst round: a job counts from its start, the time included in which
+those beside it had their turn, and a tenth is less than a busy machine takes for a turn of all."""
+
+USUALLY_LOST_S = 0.35
+"""In the middle of all rounds that cost work. Without checkpoints it is 0.9 s, with them 0.1 s."""
 
 TRUE_AIMS = 0.5
 """Of the strikes that were aimed at a half-made file, so many left one."""
@@ -32,8 +37,10 @@ def seed() -> int:
     return int(os.environ.get("FAULT_SEED", random.randrange(1 << 32)))
 
 
-def test_a_few_rounds(tmp_path: Path) -> None:
-    rounds = campaign(tmp_path, (Fault.BOTH, Fault.SAVE, Fault.CHECKPOINT), seed())
+def test_two_rounds(tmp_path: Path) -> None:
+    """The server is killed and its worker too; then one aimed strike, of either kind as the seed says."""
+    chosen = seed()
+    rounds = campaign(tmp_path, (Fault.BOTH, (Fault.SAVE, Fault.CHECKPOINT)[chosen % 2]), chosen)
     assert [wrong for each in rounds for wrong in each.wrong] == []
     assert sum(each.interrupted for each in rounds) > 0, "no fault hit anything"
     assert any(each.connections > len(each.jobs) for each in rounds), "no stream was read over a kill"
@@ -46,7 +53,8 @@ def test_two_hundred_rounds(tmp_path: Path) -> None:
     assert [wrong for each in rounds for wrong in each.wrong] == []
     for fault in Fault:
         struck(fault, [each for each in rounds if each.fault is fault])
-    assert max(each.lost_s for each in rounds) <= MAX_LOST_S
+    lost = [each.lost_s for each in rounds if each.lost_s]
+    assert lost and max(lost) <= MAX_LOST_S and statistics.median(lost) <= USUALLY_LOST_S, sorted(lost)
 
 
 def struck(fault: Fault, rounds: list[Round]) -> None:
