@@ -71,5 +71,22 @@ def test_jobs_that_do_not_fit_harm_none_of_those_that_do(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_worker_is_healthy_after_a_hundred_that_ran_out_in_a_row(tmp_path: Path) -> None:
+    with RealServer(tmp_path / "home", **CAP) as server:
+        worker = server.worker_pid()
+        assert server.finished(server.submit(**FITS, seed=1))["state"] == "succeeded"
+        resident: list[int] = []
+        for seed in range(100):
+            record = server.finished(server.submit(NEVER, seed=seed))
+            assert (record["state"], record["failure"]["kind"]) == ("failed", "out_of_memory"), record
+            assert server.worker_pid() == worker, server.log()
+            resident.append(psutil.Process(worker).memory_info().rss)
+        assert server.finished(server.submit(**FITS, seed=2))["state"] == "succeeded", server.log()
+        assert server.worker_pid() == worker, "the worker lives"
+        early, late = max(resident[:10]), max(resident[-10:])
+        assert late < early + (20 << 20), f"{early >> 20} MiB after ten, {late >> 20} after a hundred"
+
+
+@pytest.mark.slow
 def test_a_hundred_that_do_not_fit_among_a_hundred_that_do(tmp_path: Path) -> None:
     among(tmp_path / "home", 100)
