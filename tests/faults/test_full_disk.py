@@ -20,8 +20,8 @@ from .mix import asked, mix, pixels
 from .watching import leftovers
 
 PARTS = {"": "24m", "artifacts": "1m", "uploads": "1m", "checkpoints": "4m"}
-"""Each has its own space, so that each can be full alone. The first is the data folder, with the database; copies of
-converted weights, which would fill it, are switched off."""
+"""Each has its own space, so that each can be full alone. The first is the data folder, with the database and the copies
+of converted weights, which leave it to the others."""
 
 
 def mounted(folder: Path, size: str) -> bool:
@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
             if sys.platform != "linux" or not mounted(home / part, size):
                 pytest.skip("file systems of a test's own can be mounted by root on Linux only")
             stack.callback(subprocess.run, ["umount", "-l", str(home / part)], check=True)
-        yield stack.enter_context(RealServer(home, **{"storage.converted_gib": 0}))
+        yield stack.enter_context(RealServer(home))
 
 
 @contextlib.contextmanager
