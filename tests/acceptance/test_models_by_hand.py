@@ -201,15 +201,17 @@ def test_what_is_pinned_is_never_evicted_and_what_is_not_makes_room(tmp_path: Pa
     alone = Studio(tmp_path / "alone", models=tmp_path / "models")
     whole = by_hand(alone, "load", "model.load", model="one")["bytes"]
     alone.loop.stop()
-    studio = Studio(tmp_path / "tight", models=tmp_path / "models", memory_gib=2.6 * whole / 2**30)
+    studio = Studio(tmp_path / "tight", models=tmp_path / "models", memory_gib=2.2 * whole / 2**30)
     pinned = by_hand(studio, "pin", "model.load", model="one", pinned=True)
     for name in ("two", "three", "two", "three"):
-        studio.draw(f"{name}-{len(studio.told.results)}", model=name, width=64, height=64, steps=1)
+        drawn = f"{name}-{len(studio.told.results)}"
+        studio.draw(drawn, model=name, prompt=drawn, width=64, height=64, steps=1)  # its words were never encoded
     again = by_hand(studio, "again", "model.load", model="one")
     assert [each["loaded"] for each in again["components"]] == [False] * 3, "it was there all the time"
     assert again["bytes"] == pinned["bytes"]
     for name in ("two", "three"):
-        studio.draw(f"{name}-{len(studio.told.results)}", model=name, width=64, height=64, steps=1)
+        drawn = f"{name}-{len(studio.told.results)}"
+        studio.draw(drawn, model=name, prompt=drawn, width=64, height=64, steps=1)  # its words were never encoded
     last = by_hand(studio, "last", "model.load", model="one", pinned=True)
     assert any(each["loaded"] for each in last["components"]), "loading it without a pin took the pin off"
     studio.loop.stop()
