@@ -53,12 +53,9 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "MALLOC_ARENA_MAX": "2",
 }
 """Of the zygote, set before its imports: with more threads, numpy and scipy start them as they load, and a process with
-threads must not fork. A worker sets the threads of torch itself. With an arena for each thread, as glibc likes it, a
-worker's memory grows for as long as pictures come in other sizes: by 3 % from the 350th to the 700th of a soak, with
-two arenas by none."""
+threads must not fork. A worker sets the threads of torch itself."""
 
 HELLO_S = 5.0
 """Seconds that a new connection has to show its token."""
