@@ -47,6 +47,28 @@ def test_a_job_outlives_checkpoints_that_cannot_be_written(studio: Studio, monke
     assert warnings and all("No space left" in each for each in warnings)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("no memory is left"), torch.OutOfMemoryError("no memory is left"),
+     RuntimeError("DefaultCPUAllocator: can't allocate memory: no memory is left")],
+)  # fmt: skip
+def test_a_checkpoint_that_runs_out_of_memory_is_told_of_and_tried_again(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    write, errors = checkpoint.write, [error]
+
+    def short_once(snapshot: checkpoint.Snapshot, folder: Path) -> None:
+        if errors:
+            raise errors.pop()
+        write(snapshot, folder)
+
+    monkeypatch.setattr(checkpoint, "write", short_once)
+    studio.draw("job", **SMALL)
+    warnings = [data["message"] for kind, data in studio.told.events["job", 1] if kind == "warning"]
+    assert len(warnings) == 1 and "no memory is left" in warnings[0]
+    assert studio.told.checkpoints["job", 1], "the next one is written"
+
+
 def test_a_full_disk_gives_the_job_back_instead_of_failing_it(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     resolved = studio.resolve(**SMALL, deterministic=True)
     with monkeypatch.context() as broken:

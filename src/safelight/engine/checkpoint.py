@@ -101,7 +101,7 @@ def write(snapshot: Snapshot, folder: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(folder)
-    except OSError:
+    except (OSError, MemoryError, RuntimeError):
         remove(temporary)  # on a full disk every byte counts
         raise
     sync_folder(folder.parent)

@@ -16,6 +16,7 @@ from safelight.engine import checkpoint
 from safelight.engine.device import Device
 from safelight.engine.openjob import OpenJob
 from safelight.engine.reporter import Reporter
+from safelight.engine.residency import memory
 from safelight.errors import UnreadableFile
 
 Tell = Callable[[OpenJob, EventKind, Mapping[str, Any]], None]
@@ -98,7 +99,9 @@ class Keeper:
         def write() -> None:
             try:
                 checkpoint.write(snapshot, folder)
-            except OSError as error:
+            except (OSError, MemoryError, RuntimeError) as error:
+                if not isinstance(error, OSError) and not memory.ran_out(error):
+                    raise
                 job.changed = True  # what could not be kept is tried again when the next one is due
                 self._tell(job, EventKind.WARNING, {"message": f"A checkpoint could not be written: {error}."})
                 return
