@@ -125,6 +125,7 @@ def test_a_path_inside_a_model_folder_names_a_model(server: RealServer, form: st
 
 
 def test_what_cannot_be_loaded_is_refused_with_the_way_out(server: RealServer) -> None:
+    server.worker_pid()  # before it is ready its device is not known
     unknown = refused(server, "model.load", model="tyni")
     assert unknown["path"] == "model" and "'tiny'" in unknown["hint"]
     for path in ("/etc/passwd", str(server.home / "models" / ".." / "safelight.db"), "/nowhere/at/all.safetensors"):

@@ -284,8 +284,10 @@ def planned(job: Job, plan: dict[str, Any]) -> Change:
 
 
 def checkpointed(job: Job, checkpoint: Checkpoint) -> Change:
-    """The job can go on from there, and has lived through what made it a suspect."""
-    return Change(replace(job, checkpoint=checkpoint, alone=False))
+    """The job can go on from there, and has lived through what made it a suspect: unless it only left again where it
+    had begun (pre-empted, say), and is as far as it was."""
+    here = job.checkpoint is not None and job.checkpoint.step == checkpoint.step
+    return Change(replace(job, checkpoint=checkpoint, alone=job.alone and here))
 
 
 def binned(artifact: Artifact, favourite: bool | None, in_bin: bool | None, now: float) -> Artifact:

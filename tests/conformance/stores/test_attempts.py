@@ -186,6 +186,18 @@ async def test_a_suspect_is_alone_until_its_next_checkpoint(store: Store) -> Non
     assert (await store.release(suspects[0].id, 2, AttemptEnd.KILLED, "", alone=True)).alone
 
 
+async def test_a_suspect_that_only_leaves_where_it_began_stays_alone(store: Store) -> None:
+    job = await started(store)
+    point = checkpoint(await store.get(job.id))
+    await store.set_checkpoint(point)
+    await store.release(job.id, 1, AttemptEnd.SUSPECT, "SIGSEGV with 3 open")
+    await again(store, job.id)
+    await store.set_checkpoint(replace(point, attempt=2))
+    assert (await store.get(job.id)).alone
+    await store.set_checkpoint(replace(point, attempt=2, step=point.step + 1))
+    assert not (await store.get(job.id)).alone
+
+
 async def test_a_suspect_that_fells_three_workers_alone_is_poison(store: Store) -> None:
     job = await started(store)
     for attempt in (1, 2, 3):
