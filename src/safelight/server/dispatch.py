@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 """At least this often the queue, the leases and the owners' wishes are looked at."""
 
+LONG_LOOK_S = 0.02
+"""A look at the queue that takes longer is followed by a rest."""
+
 HEAD = 200
 """So many jobs of the queue are read at first."""
 
@@ -56,6 +59,8 @@ class Dispatch:
         self._declines = Declines(time.monotonic)
         self._leaving: set[tuple[str, int]] = set()
         self._woken = asyncio.Event()
+        self._tick_s = min(TICK_S, self._jobs.lease_s / 4)
+        self._leases_due = 0.0
         self._left_over = 0
         self._stopping = False
         self._loop: asyncio.Task[None] | None = None
@@ -134,19 +139,23 @@ class Dispatch:
             try:
                 await self._look()
                 # A long queue is not read over and over while jobs pour in: at most a third of the time goes into it.
-                await asyncio.sleep(2 * (time.monotonic() - began))
+                # A short one is looked at whenever something happens, for a job may have come meanwhile.
+                if (took := time.monotonic() - began) > LONG_LOOK_S:
+                    await asyncio.sleep(2 * took)
             except (SafelightError, OSError):
                 # The store may be locked or the disk full for a while: what is accepted waits for the next tick.
                 log.exception("The queue could not be looked at; once more in %g s.", TICK_S)
                 await asyncio.sleep(TICK_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), min(TICK_S, self._jobs.lease_s / 4))
+                await asyncio.wait_for(self._woken.wait(), self._tick_s)
 
     async def _look(self) -> None:
         """Once through: leases, wishes, then the queue."""
         self._woken.clear()
-        for job in await self._store.expired():
-            await self._expire(job)
+        if (now := time.monotonic()) >= self._leases_due:  # not each time that a job comes or ends
+            self._leases_due = now + self._tick_s
+            for job in await self._store.expired():
+                await self._expire(job)
         running = await self._store.running()
         self._declines.runs(job.id for job in running)
         for job in running:
