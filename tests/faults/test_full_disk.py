@@ -20,8 +20,8 @@ from .mix import asked, mix, pixels
 from .watching import leftovers
 
 PARTS = {"": "24m", "artifacts": "1m", "uploads": "1m", "checkpoints": "4m"}
-"""Each has its own space, so that each can be full alone. The first is the data folder, with the database and the copies
-of converted weights, which leave it to the others."""
+"""Each has its own space, so that each can be full alone. The first is the data folder, with the database and the
+copies of converted weights, which leave it to the others."""
 
 
 def mounted(folder: Path, size: str) -> bool:
