@@ -67,10 +67,9 @@ class Plot:
     def block(self) -> Any:
         """A block for the host, of whole pages that no one else is on: it goes back to the system when it is let go,
         and leaves no hole among the memory of passes. MemoryError where the system refuses it."""
-        private = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
         try:
             with memory.capped():
-                return np.frombuffer(mmap.mmap(-1, max(1, self.bytes), **private), np.uint8, self.bytes)
+                return np.frombuffer(_private(max(1, self.bytes)), np.uint8, self.bytes)
         except OSError as error:
             raise MemoryError(f"{self.bytes >> 20} MiB for weights: {error}") from error
 
@@ -97,3 +96,10 @@ class Plot:
     def _order(self, shape: Shape) -> torch.memory_format:
         last = self.placing.channels_last and len(shape) == 4
         return torch.channels_last if last else torch.contiguous_format
+
+
+def _private(count: int) -> mmap.mmap:
+    """So many bytes of memory that no other process sees."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, count)
+    return mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
