@@ -11,8 +11,9 @@ from safelight.core.stages import EncodeText
 from safelight.engine.conditioning import Timeline
 from safelight.engine.results import Said
 
-LIMIT = 32 * 2**20
-"""Bytes of all that is kept; a prompt of 77 tokens takes 0.2 MiB with Stable Diffusion 1.x in fp32."""
+LIMIT = 8 * 2**20
+"""Bytes of all that is kept: the prompts that come back are few. One of 77 tokens takes 0.2 MiB with Stable Diffusion
+1.x in fp32."""
 
 
 class Prompts:
