@@ -1,7 +1,7 @@
 """Bringing weights in: from their files, or from the converted copy that an earlier reading left.
 
 Bytes go straight to where they stay; what is stored otherwise than it is computed with passes through a small buffer.
-Several threads read, so that a cold disk has more than one request to work on.
+Several threads read and convert, so that a cold disk has more than one request to work on, and every core some work.
 """
 
 from __future__ import annotations
@@ -76,23 +76,17 @@ class Reading:
             if header.path.stat().st_size != header.size:
                 raise _changed(header.path)
         done, passages = 0, _Passages()
-        for strip in _read(_strips(spans, made, passages)):
+        for strip in _brought(_strips(spans, made, passages)):
             if strip.passage is not None:
-                source = strip.passage[: strip.bytes].view(strip.kind)
-                _convert(source, strip.into, passages.wide)
                 passages.give(strip.passage)
             done += strip.into.nbytes
             self.told(done)
 
 
 class _Passages:
-    """Buffers that bytes pass through on their way, used again and again: fresh memory costs as much as the work.
-
-    `wide`: one that holds GRAIN numbers in fp32.
-    """
+    """Buffers that bytes pass through on their way, used again and again: fresh memory costs as much as the work."""
 
     def __init__(self) -> None:
-        self.wide = torch.empty(GRAIN)
         self._free: list[Tensor] = []
 
     def take(self, size: int) -> Tensor:
@@ -121,9 +115,17 @@ class _Strip:
         """Its bytes in the file."""
         return self.into.numel() * self.kind.itemsize
 
-    def read(self) -> _Strip:
-        target = self.into.view(-1).view(torch.uint8) if self.passage is None else self.passage[: self.bytes]
-        room = target.numpy().data
+    def bring(self) -> _Strip:
+        """Read the rows, and make of them what they are computed with."""
+        if self.passage is None:
+            self._read(self.into.view(-1).view(torch.uint8).numpy().data)
+            return self
+        stored = self.passage[: self.bytes]
+        self._read(stored.numpy().data)
+        _convert(stored.view(self.kind), self.into)
+        return self
+
+    def _read(self, room: memoryview) -> None:
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.start)
             at = 0
@@ -132,7 +134,6 @@ class _Strip:
                 if not count:
                     raise _changed(self.path)
                 at += count
-        return self
 
 
 def _strips(spans: Mapping[str, Span], made: Mapping[str, Tensor], passages: _Passages) -> Iterator[_Strip]:
@@ -150,27 +151,28 @@ def _strips(spans: Mapping[str, Span], made: Mapping[str, Tensor], passages: _Pa
             yield _Strip(span.path, span.start + first * row, span.dtype, rows, passage)
 
 
-def _read(strips: Iterator[_Strip]) -> Iterator[_Strip]:
-    """The strips once they are read, in order."""
+def _brought(strips: Iterator[_Strip]) -> Iterator[_Strip]:
+    """The strips once they are there, in order."""
     with ThreadPoolExecutor(READERS, thread_name_prefix="weights") as pool:
         under_way: deque[Future[_Strip]] = deque()
         for strip in strips:
-            under_way.append(pool.submit(strip.read))
+            under_way.append(pool.submit(strip.bring))
             if len(under_way) > AHEAD:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
 
 
-def _convert(source: Tensor, into: Tensor, wide: Tensor) -> None:
+def _convert(source: Tensor, into: Tensor) -> None:
     """Copy flat `source` into a parameter's rows, rounded once to nearest even, as torch would in one go.
 
-    Between two kinds of fewer than 32 bits by way of `wide`, which loses nothing and which processors have instructions
+    Between two kinds of fewer than 32 bits by way of fp32, which loses nothing and which processors have instructions
     for: five times as fast. In pieces of GRAIN numbers, and another order of axes last, where the fewest bytes move.
     """
     if into.device.type != "cpu":
         into.copy_(source.to(into.device).view(into.shape))
         return
+    wide = torch.empty(GRAIN)
     by_fp32 = source.dtype is not into.dtype and max(source.dtype.itemsize, into.dtype.itemsize) < 4
     if into.is_contiguous():
         pieces = zip(_split(source, GRAIN), _split(into.view(-1), GRAIN), strict=True)
